@@ -1,0 +1,1 @@
+"""The sandbox exchange: a loopback server that speaks Binance spot REST over synthetic or replayed markets."""
