@@ -1,0 +1,1 @@
+"""From raw exchange rows to closed, unique, ordered candles."""

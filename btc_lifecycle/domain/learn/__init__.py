@@ -1,0 +1,1 @@
+"""From candles to a promoted model: features, labels, splits, training, evaluation, promotion."""
