@@ -1,0 +1,1 @@
+"""One module per neighbour of the lifecycle; none of them imports another."""

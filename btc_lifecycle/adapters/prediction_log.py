@@ -1,0 +1,165 @@
+"""The prediction log: what the service answered, as lines of JSON that monitoring reads later.
+
+Every process appends to a file of its own for each UTC hour, so no lock is shared and a reader
+meets at most one torn line per file: the last one of a process that was killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+
+from btc_lifecycle.adapters import clock
+
+_FILES = "predictions-*.jsonl"
+_MAX_QUEUED_ROWS = 20_000
+
+
+def _with_offset(text: str) -> str:
+    if datetime.fromisoformat(text).utcoffset() is None:
+        raise ValueError("a time needs its offset from UTC")
+    return text
+
+
+_Time = Annotated[str, AfterValidator(_with_offset)]
+
+
+class _Line(BaseModel):
+    """One scored row of one answer, as ``PredictionRecord`` of domain/monitor holds it."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", protected_namespaces=())
+
+    prediction_id: str
+    row: Annotated[int, Field(ge=0)]
+    symbol: str | None
+    open_time: _Time | None
+    model_name: str
+    model_version: str
+    made_at: _Time
+    probability_up: Annotated[FiniteFloat, Field(ge=0.0, le=1.0)]
+    direction: Literal[1, -1]
+    features: list[FiniteFloat]
+
+
+class PredictionLog:
+    """Appends records from a thread of its own: no answer waits for the disk, or fails with it.
+
+    Records that do not fit the queue, or that could not be written, are dropped and counted.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        max_queued_rows: int = _MAX_QUEUED_ROWS,
+        now: Callable[[], datetime] = clock.now,
+    ) -> None:
+        self._folder, self._max_queued_rows, self._now = folder, max_queued_rows, now
+        self._token = secrets.token_hex(4)
+        self._queue: deque[Mapping[str, object]] = deque()
+        self._n_unwritten = 0
+        self._n_dropped = 0
+        self._is_closed = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._write_all, name="prediction-log", daemon=True)
+        self._thread.start()
+
+    @property
+    def dropped(self) -> int:
+        """How many records are lost to a full queue, a failed write, or a value JSON cannot hold."""
+        return self._n_dropped
+
+    def append(self, records: Sequence[Mapping[str, object]]) -> None:
+        """Queue records, all or none; never waits and never raises."""
+        with self._changed:
+            if self._is_closed or self._n_unwritten + len(records) > self._max_queued_rows:
+                self._n_dropped += len(records)
+                return
+            self._queue.extend(records)
+            self._n_unwritten += len(records)
+            self._changed.notify_all()
+
+    def flush(self, *, timeout_seconds: float = 10.0) -> bool:
+        """Return whether everything queued was written or dropped within the time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._n_unwritten == 0, timeout_seconds)
+
+    def close(self) -> None:
+        """Write what is queued and stop; records that come later are dropped."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+        self._thread.join(timeout=10.0)
+
+    def _write_all(self) -> None:
+        while batch := self._next_batch():
+            n_lost = self._write(batch)
+            with self._changed:
+                self._n_dropped += n_lost
+                self._n_unwritten -= len(batch)
+                self._changed.notify_all()
+
+    def _next_batch(self) -> list[Mapping[str, object]]:
+        """Wait for records; none means that the log was closed and everything is written."""
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._queue) or self._is_closed)
+            batch = list(self._queue)
+            self._queue.clear()
+            return batch
+
+    def _write(self, batch: list[Mapping[str, object]]) -> int:
+        """Return how many records of a batch were lost."""
+        lines = [line for line in map(_encode, batch) if line is not None]
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with self._path().open("ab", buffering=0) as file:
+                _write_whole(file.fileno(), b"".join(lines))
+        except OSError:
+            # The failed write may have left half a line, which the next one must not continue.
+            self._token = secrets.token_hex(4)
+            return len(batch)
+        return len(batch) - len(lines)
+
+    def _path(self) -> Path:
+        return (
+            self._folder / f"predictions-{self._now():%Y%m%dT%H}-{os.getpid()}-{self._token}.jsonl"
+        )
+
+
+def read_prediction_log(folder: Path) -> tuple[list[dict[str, object]], int]:
+    """Return all records of a prediction log and how many torn or foreign lines were skipped.
+
+    Records have the keys of ``PredictionRecord`` in domain/monitor, with times in ISO 8601; they
+    come file by file in the order of the files' hours. A folder that does not exist holds none.
+    """
+    records: list[dict[str, object]] = []
+    n_skipped = 0
+    for path in sorted(folder.glob(_FILES)):
+        for line in path.read_bytes().splitlines():
+            try:
+                records.append(_Line.model_validate_json(line).model_dump())
+            except ValidationError:
+                n_skipped += 1
+    return records, n_skipped
+
+
+def _encode(record: Mapping[str, object]) -> bytes | None:
+    try:
+        return json.dumps(dict(record), allow_nan=False, separators=(",", ":")).encode() + b"\n"
+    except (TypeError, ValueError):
+        return None
+
+
+def _write_whole(handle: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(handle, view) :]
