@@ -1,0 +1,473 @@
+"""The service as its clients see it, over HTTP and with real models."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from btc_lifecycle.adapters.prediction_log import read_prediction_log
+from btc_lifecycle.domain.monitor.predictions import predictions_frame
+from btc_lifecycle.service import app as app_module
+from btc_lifecycle.service.app import create_app
+from btc_lifecycle.service.errors import install_error_handlers
+from btc_lifecycle_tests.model_builders import FEATURES, make_booster, promote_new
+from btc_lifecycle_tests.service.conftest import service_settings
+
+ROW = [0.4, -1.0, 0.6]
+JSON = {"Content-Type": "application/json"}
+
+
+def error_of(answer: httpx.Response) -> dict[str, str]:
+    """Return the error of an answer, after checking that it has the one form and nothing else."""
+    assert answer.headers["content-type"] == "application/json"
+    content = answer.json()
+    assert list(content) == ["error"]
+    assert sorted(content["error"]) == ["code", "hint", "message"]
+    assert all(content["error"].values())
+    return content["error"]
+
+
+@pytest.mark.parametrize(
+    ("features", "rows"),
+    [
+        (ROW, [ROW]),
+        ([1, 2, 3], [[1.0, 2.0, 3.0]]),
+        ([ROW, [0, 0, 0]], [ROW, [0.0, 0.0, 0.0]]),
+        ([dict(zip(reversed(FEATURES), reversed(ROW), strict=True))], [ROW]),
+    ],
+)
+def test_each_form_of_a_request_is_scored_as_the_booster_scores_it(client, features, rows):
+    answer = client.post("/predict", json={"features": features})
+    assert answer.status_code == 200
+    content = answer.json()
+    wanted = make_booster().predict(rows).tolist()
+    assert content["predictions"] == [
+        {"probability_up": p, "direction": 1 if p >= 0.5 else -1} for p in wanted
+    ]
+    assert content["model"] == {"name": "bitcoin-model", "version": "1"}
+    assert uuid.UUID(content["prediction_id"]).version == 4
+    assert sorted(content) == ["model", "prediction_id", "predictions"]
+
+
+def test_a_thousand_rows_are_taken_and_one_more_is_not(client):
+    answer = client.post("/predict", json={"features": [ROW] * 1000})
+    assert len(answer.json()["predictions"]) == 1000
+    refused = client.post("/predict", json={"features": [ROW] * 1001})
+    assert refused.status_code == 422
+    assert "1001 rows came; 1000 are taken" in error_of(refused)["message"]
+
+
+def test_answers_reach_the_prediction_log_row_by_row(champion_uri, tmp_path):
+    app = create_app(service_settings(champion_uri, tmp_path / "log"))
+    body = {
+        "features": [ROW, [0.0, 0.0, 0.0]],
+        "symbol": "BTC/USDT",
+        "open_times": ["2026-01-31T12:00:00Z", "2026-01-31T14:01:00+02:00"],
+    }
+    with TestClient(app) as client:
+        app.state.live.refresh()
+        answer = client.post("/predict", json=body).json()
+        client.post("/predict", json={"features": ROW})
+    records, n_skipped = read_prediction_log(tmp_path / "log")
+    assert (len(records), n_skipped) == (3, 0)
+    for position, record in enumerate(records[:2]):
+        made_at = datetime.fromisoformat(record.pop("made_at"))
+        assert abs(datetime.now(UTC) - made_at) < timedelta(minutes=1)
+        assert record == {
+            "prediction_id": answer["prediction_id"],
+            "row": position,
+            "symbol": "BTC/USDT",
+            "open_time": f"2026-01-31T12:0{position}:00+00:00",
+            "model_name": "bitcoin-model",
+            "model_version": "1",
+            **answer["predictions"][position],
+            "features": body["features"][position],
+        }
+    assert (records[2]["symbol"], records[2]["open_time"]) == (None, None)
+
+
+def test_what_the_service_logs_is_what_monitoring_reads(client, log_dir):
+    client.post("/predict", json={"features": [ROW, ROW]})
+    assert client.app.state.log.flush()
+    records, n_skipped = read_prediction_log(log_dir)
+    assert n_skipped == 0
+    assert predictions_frame(records).height == len(records) >= 2
+
+
+BAD_BODIES = {
+    "empty": (b"", 400),
+    "no JSON": (b"features", 400),
+    "cut": (b'{"features": [1, 2', 400),
+    "two documents": (b'{"features": [1, 2, 3]} {}', 400),
+    "not UTF-8": (b'{"features": "\xff"}', 400),
+    "UTF-16": ('{"features": [1, 2, 3]}'.encode("utf-16"), 400),
+    "byte order mark": (b'\xef\xbb\xbf{"features": [1, 2, 3]}', 400),
+    "NaN": (b'{"features": [NaN, 1, 2]}', 400),
+    "Infinity": (b'{"features": [1, Infinity, 2]}', 400),
+    "-Infinity": (b'{"features": [1, 2, -Infinity]}', 400),
+    "duplicate key": (b'{"features": [1, 2, 3], "features": [1, 2, 4]}', 400),
+    "duplicate feature": (b'{"features": [{"rsi_14m": 1, "rsi_14m": 2}]}', 400),
+    "deep list": (b'{"features": ' + b"[" * 90_000 + b"]" * 90_000 + b"}", 400),
+    "deep object": (b'{"a":' * 30_000 + b"1" + b"}" * 30_000, 400),
+    "integer of 5000 digits": (b'{"features": [1, 2, ' + b"9" * 5000 + b"]}", 400),
+    "integer of 400 digits": (b'{"features": [1, 2, ' + b"9" * 400 + b"]}", 422),
+    "1e400": (b'{"features": [1e400, 1, 2]}', 422),
+    "null": (b"null", 422),
+    "list": (b"[1, 2, 3]", 422),
+    "number": (b"1", 422),
+    "text": (b'"features"', 422),
+    "empty object": (b"{}", 422),
+    "extra key": (b'{"features": [1, 2, 3], "extra": 1}', 422),
+    "extra key of half a surrogate": (b'{"features": [1, 2, 3], "\\ud800": 1}', 422),
+    "features null": (b'{"features": null}', 422),
+    "features number": (b'{"features": 1}', 422),
+    "features text": (b'{"features": "1,2,3"}', 422),
+    "features object": (b'{"features": {"rsi_14m": 1}}', 422),
+    "no rows": (b'{"features": []}', 422),
+    "empty row": (b'{"features": [[]]}', 422),
+    "empty named row": (b'{"features": [{}]}', 422),
+    "number as text": (b'{"features": ["1", 2, 3]}', 422),
+    "boolean": (b'{"features": [true, 2, 3]}', 422),
+    "null value": (b'{"features": [null, 2, 3]}', 422),
+    "null row": (b'{"features": [null]}', 422),
+    "object value": (b'{"features": [1, {}, 3]}', 422),
+    "too few": (b'{"features": [1, 2]}', 422),
+    "too many": (b'{"features": [1, 2, 3, 4]}', 422),
+    "one short row": (b'{"features": [[1, 2, 3], [1, 2]]}', 422),
+    "mixed rows": (b'{"features": [[1, 2, 3], {"rsi_14m": 1}]}', 422),
+    "row beside values": (b'{"features": [1, [1, 2, 3]]}', 422),
+    "too deep by one": (b'{"features": [[[1, 2, 3]]]}', 422),
+    "text in a row": (b'{"features": [[1, "2", 3]]}', 422),
+    "missing name": (b'{"features": [{"rsi_14m": 1, "log_return_1m": 1}]}', 422),
+    "unknown name": (
+        b'{"features": [{"rsi_14m": 1, "log_return_1m": 1, "log_return_5m": 1, "x": 1}]}',
+        422,
+    ),
+    "unknown name of half a surrogate": (b'{"features": [{"\\udfff": 1}]}', 422),
+    "named null": (
+        b'{"features": [{"rsi_14m": null, "log_return_1m": 1, "log_return_5m": 1}]}',
+        422,
+    ),
+    "symbol number": (b'{"features": [1, 2, 3], "symbol": 5}', 422),
+    "symbol in lower case": (b'{"features": [1, 2, 3], "symbol": "btc/usdt"}', 422),
+    "symbol of half a surrogate": (b'{"features": [1, 2, 3], "symbol": "\\ud800/A"}', 422),
+    "open times without symbol": (
+        b'{"features": [1, 2, 3], "open_times": ["2026-01-31T12:00:00Z"]}',
+        422,
+    ),
+}
+BAD_BODIES |= {
+    f"open times {times}": (
+        f'{{"features": [1, 2, 3], "symbol": "BTC/USDT", "open_times": {times}}}'.encode(),
+        422,
+    )
+    for times in (
+        "[]",
+        "{}",
+        "[1769860800]",
+        '["1769860800"]',
+        '["yesterday"]',
+        '["2026-01-31T12:00:00"]',
+        '["0001-01-01T00:00:00+14:00"]',
+        '["2026-01-31T12:00:00Z", "2026-01-31T12:01:00Z"]',
+        "[null]",
+    )
+}
+
+
+@pytest.mark.parametrize(("body", "status"), BAD_BODIES.values(), ids=BAD_BODIES.keys())
+def test_a_bad_body_gets_an_error_answer_and_never_a_server_fault(client, body, status):
+    answer = client.post("/predict", content=body, headers=JSON)
+    assert answer.status_code == status
+    error_of(answer)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'{"features": [1, 2]}', "row 0 has 2 values; the model takes 3: log_return_1m, log_ret"),
+        (b'{"features": [[1, 2, 3], [1, 2, "x"]]}', "features[1][2]: "),
+        (b'{"features": [{"rsi_14m": 1, "x": 1}]}', "row 0 lacks log_return_1m, log_return_5m and"),
+        (b'{"features": [{"rsi_14m": "1"}]}', "features[0].rsi_14m: "),
+        (b'{"features": [NaN]}', "NaN is not a JSON number"),
+        (b"[]", "body: "),
+    ],
+)
+def test_an_error_says_what_is_wrong_and_where(client, body, message):
+    answer = client.post("/predict", content=body, headers=JSON)
+    assert message in error_of(answer)["message"]
+
+
+@pytest.mark.parametrize(
+    "content_type", [None, "text/plain", "application/x-www-form-urlencoded", "", "json", "\xff"]
+)
+def test_a_body_that_does_not_say_it_is_json_is_refused(client, content_type):
+    headers = {} if content_type is None else {"Content-Type": content_type.encode("latin-1")}
+    answer = client.post("/predict", content=json.dumps({"features": ROW}), headers=headers)
+    assert (answer.status_code, error_of(answer)["code"]) == (400, "wrong_content_type")
+
+
+def test_a_charset_after_the_content_type_is_fine(client):
+    headers = {"Content-Type": "Application/JSON; charset=utf-8"}
+    answer = client.post("/predict", content=json.dumps({"features": ROW}), headers=headers)
+    assert answer.status_code == 200
+
+
+def test_a_body_over_the_limit_is_refused_with_or_without_its_length(client):
+    large = b" " * 200_001
+    for content in (large, iter([large[:150_000], large[150_000:]])):
+        answer = client.post("/predict", content=content, headers=JSON)
+        assert (answer.status_code, error_of(answer)["code"]) == (413, "body_too_large")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/", 404),
+        ("GET", "/nothing", 404),
+        ("GET", "/live/", 404),
+        ("GET", "/%ff%00", 404),
+        ("GET", "/predict", 405),
+        ("PUT", "/predict", 405),
+        ("POST", "/health", 405),
+        ("DELETE", "/model", 405),
+        ("BREW", "/live", 405),
+    ],
+)
+def test_paths_and_methods_that_do_not_exist_get_the_same_form(client, method, path, status):
+    answer = client.request(method, path)
+    assert answer.status_code == status
+    error_of(answer)
+
+
+def test_the_framework_and_the_services_own_faults_keep_the_form():
+    app = FastAPI()
+    install_error_handlers(app)
+
+    @app.get("/number")
+    async def number(n: float) -> float:
+        return n
+
+    @app.get("/fault")
+    async def fault() -> None:
+        raise RuntimeError("a bug")
+
+    client = TestClient(app, raise_server_exceptions=False)
+    assert error_of(client.get("/number?n=x"))["message"].startswith("query.n: ")
+    assert (client.get("/fault").status_code, error_of(client.get("/fault"))["code"]) == (
+        500,
+        "internal_error",
+    )
+
+
+def test_the_model_and_its_features_are_described(client):
+    assert client.get("/live").json() == {"status": "live"}
+    assert client.get("/health").json() == {
+        "status": "ok",
+        "model": {"name": "bitcoin-model", "version": "1"},
+        "problem": None,
+        "predictions_dropped": 0,
+    }
+    features = client.get("/features").json()
+    assert tuple(f["name"] for f in features["features"]) == FEATURES
+    assert features["features"][2]["meaning"].startswith("relative strength over 14 minutes")
+    model = client.get("/model").json()
+    assert (model["version"], model["n_features"]) == ("1", 3)
+    assert model["metrics"] == {"prior_up": 0.5}
+    assert model["tags"]["source"] == "synthetic"
+
+
+def test_a_metric_that_is_no_number_is_null(registry, mlflow_uri, tmp_path):
+    version = promote_new(registry)
+    registry.log_metrics(version.run_id, {"test_auc": float("nan"), "gain": float("inf")})
+    app = create_app(service_settings(mlflow_uri, tmp_path / "log"))
+    with TestClient(app) as client:
+        app.state.live.refresh()
+        assert client.get("/model").json()["metrics"]["test_auc"] is None
+
+
+def test_the_documents_load_nothing_from_elsewhere(client):
+    page = client.get("/docs").text
+    assert "POST /predict" in page
+    assert "curl http://testserver/predict" in page
+    assert "&quot;log_return_1m&quot;" in page
+    assert "<script" not in page
+    assert "<link" not in page
+    assert "http://" not in page.replace("http://testserver", "")
+    assert "https://" not in page
+
+
+def test_every_example_of_the_documents_is_a_request(client):
+    operation = client.get("/openapi.json").json()["paths"]["/predict"]["post"]
+    content = operation["requestBody"]["content"]["application/json"]
+    for example in content["examples"].values():
+        answer = client.post("/predict", json=example["value"])
+        assert answer.status_code == 200, answer.text
+    assert operation["responses"]["200"]["content"]["application/json"]["schema"]
+
+
+@pytest.mark.parametrize("path", ["/health", "/features", "/model", "/predict"])
+def test_without_a_model_the_answer_is_503_and_says_how_to_train_one(tmp_path, path):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    app = create_app(service_settings(uri, tmp_path / "log"))
+    with TestClient(app) as client:
+        app.state.live.refresh()
+        assert client.get("/live").status_code == 200
+        answer = (
+            client.post(path, json={"features": ROW}) if path == "/predict" else client.get(path)
+        )
+    assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) > 0
+    error = error_of(answer)
+    assert error["code"] == "no_model"
+    assert "models:/bitcoin-model@production does not exist; train a model" in error["message"]
+    assert "./task track" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        ({"X-API-Key": "wrong"}, 401),
+        ({"X-API-Key": ""}, 401),
+        ({"X-API-Key": b"\xff\xfe"}, 401),
+        ({"Authorization": "Basic s3cret"}, 401),
+        ({"Authorization": "Bearer"}, 401),
+        ({"Authorization": "Bearer wrong"}, 401),
+        ({"X-API-Key": "s3cret"}, 200),
+        ({"Authorization": "Bearer s3cret"}, 200),
+    ],
+)
+def test_the_key_is_asked_for_where_one_is_set(champion_uri, tmp_path, headers, status):
+    app = create_app(service_settings(champion_uri, tmp_path, api_key="s3cret"))
+    with TestClient(app, headers=headers) as client:
+        app.state.live.refresh()
+        answers = [
+            client.post("/predict", json={"features": ROW}),
+            client.get("/features"),
+            client.get("/model"),
+        ]
+        assert [answer.status_code for answer in answers] == [status] * 3
+        if status == 401:
+            assert error_of(answers[0])["code"] == "unauthorized"
+        assert client.get("/live").status_code == client.get("/health").status_code == 200
+
+
+def test_a_body_that_never_ends_is_given_up(champion_uri, tmp_path):
+    app = create_app(service_settings(champion_uri, tmp_path, body_timeout_seconds=0.05))
+    sent: list[dict[str, object]] = []
+
+    async def receive() -> dict[str, object]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: dict[str, object]) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/predict",
+        "query_string": b"",
+        "headers": [(b"content-type", b"application/json")],
+    }
+    asyncio.run(app(scope, receive, send))
+    assert sent[0]["status"] == 400
+    assert b"body_incomplete" in sent[1]["body"]
+
+
+def test_the_app_is_built_from_the_environment_at_the_first_use(monkeypatch, tmp_path):
+    monkeypatch.setenv("BTC_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("BTC_API_KEY", "s3cret")
+    try:
+        app = app_module.app
+        assert app_module.app is app
+    finally:
+        vars(app_module).pop("app", None)
+    with TestClient(app) as client:
+        app.state.live.refresh()
+        assert client.get("/health").status_code == 503
+        assert client.get("/model").status_code == 401
+    with pytest.raises(AttributeError, match="no attribute 'application'"):
+        app_module.application  # noqa: B018
+
+
+def test_importing_the_module_reads_no_environment_and_builds_no_app(tmp_path):
+    code = (
+        "import btc_lifecycle.service.app as m; assert 'app' not in vars(m);"
+        "assert m.app is m.app; print(m.app.state.live.problem)"
+    )
+    environment = {**os.environ, "BTC_DATA_DIR": str(tmp_path)}
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert "still being loaded" in run.stdout, run.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_moved_alias_is_served_by_a_running_server_without_a_failed_request(registry, tmp_path):
+    promote_new(registry, seed=0)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {
+        **os.environ,
+        "BTC_DATA_DIR": str(tmp_path),
+        "MLFLOW_TRACKING_URI": registry.tracking_uri,
+    }
+    server = subprocess.Popen(
+        [sys.executable, "-m", "uvicorn", "btc_lifecycle.service.app:app", "--port", str(port)],
+        env=environment,
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+            _await_version(client, "1", wanted_failures=True)
+            promote_new(registry, seed=1)
+            _await_version(client, "2", wanted_failures=False)
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(timeout=20)
+    records, n_skipped = read_prediction_log(tmp_path / "predictions")
+    assert {record["model_version"] for record in records} == {"1", "2"}
+    assert n_skipped == 0
+
+
+def _await_version(client: httpx.Client, version: str, *, wanted_failures: bool) -> None:
+    """Predict until a version answers; every answer must be the score of the version it names."""
+    scores = {str(n + 1): make_booster(n).predict([ROW])[0] for n in range(2)}
+    deadline = time.monotonic() + 60
+    pause = threading.Event()
+    while time.monotonic() < deadline:
+        try:
+            answer = client.post("/predict", json={"features": ROW})
+        except httpx.TransportError:
+            assert wanted_failures
+            pause.wait(0.1)
+            continue
+        if answer.status_code == 503:
+            assert wanted_failures
+            pause.wait(0.1)
+            continue
+        content = answer.json()
+        serving = content["model"]["version"]
+        assert content["predictions"][0]["probability_up"] == scores[serving]
+        if serving == version:
+            return
+        pause.wait(0.02)
+    pytest.fail(f"version {version} did not answer within a minute")

@@ -1,0 +1,192 @@
+"""The live model through every way in which a registry can disappoint it."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import mlflow
+import numpy as np
+
+from btc_lifecycle.adapters.registry import Registry
+from btc_lifecycle.service.holder import LiveModel
+from btc_lifecycle_tests.model_builders import log_candidate, make_booster, model_file, promote_new
+from btc_lifecycle_tests.service.conftest import MODEL_URI
+
+ROWS = np.array([[0.4, -1.0, 0.6], [0.0, 2.0, -1.0]])
+
+
+def live_model(registry: Registry, *, model_uri: str = MODEL_URI) -> LiveModel:
+    live = LiveModel(registry, model_uri=model_uri, poll_seconds=0.01)
+    live.refresh()
+    return live
+
+
+def serves(live: LiveModel, version: str, *, seed: int) -> bool:
+    assert live.model is not None
+    return (
+        live.model.version.version == version
+        and live.model.predict_up(ROWS).tolist() == make_booster(seed).predict(ROWS).tolist()
+    )
+
+
+def test_without_a_model_it_starts_and_says_how_to_get_one(registry):
+    live = live_model(registry)
+    assert live.model is None
+    assert "train a model with `./task track`" in live.problem
+
+
+def test_a_first_champion_is_picked_up(registry):
+    live = live_model(registry)
+    promote_new(registry)
+    live.refresh()
+    assert serves(live, "1", seed=0)
+    assert live.problem is None
+
+
+def test_a_moved_alias_is_followed_and_a_rollback_too(registry):
+    promote_new(registry, seed=0)
+    live = live_model(registry)
+    promote_new(registry, seed=1)
+    assert serves(live, "1", seed=0)
+    live.refresh()
+    assert serves(live, "2", seed=1)
+    registry.rollback()
+    live.refresh()
+    assert serves(live, "1", seed=0)
+
+
+def test_a_new_candidate_alone_changes_nothing(registry):
+    promote_new(registry)
+    live = live_model(registry)
+    registry.register(log_candidate(registry, seed=1))
+    live.refresh()
+    assert serves(live, "1", seed=0)
+
+
+def test_the_same_version_is_not_loaded_again_but_its_metrics_are_fresh(registry):
+    champion = promote_new(registry)
+    live = live_model(registry)
+    before = live.model
+    registry.log_metrics(champion.run_id, {"test_auc": 0.53})
+    live.refresh()
+    assert live.model.booster is before.booster
+    assert live.model.loaded_at == before.loaded_at
+    assert live.model.version.metrics["test_auc"] == 0.53
+
+
+def test_a_damaged_new_version_leaves_the_last_good_one_serving_until_it_is_mended(registry):
+    promote_new(registry, seed=0)
+    live = live_model(registry)
+    path = model_file(registry, promote_new(registry, seed=1))
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    live.refresh()
+    assert serves(live, "1", seed=0)
+    assert "version 2 was not loaded: the SHA-256" in live.problem
+    path.write_bytes(content)
+    live.refresh()
+    assert serves(live, "2", seed=1)
+    assert live.problem is None
+
+
+def test_a_removed_alias_leaves_the_last_good_model_serving(registry):
+    promote_new(registry)
+    live = live_model(registry)
+    mlflow.MlflowClient(registry.tracking_uri).delete_registered_model_alias(
+        "bitcoin-model", "production"
+    )
+    live.refresh()
+    assert serves(live, "1", seed=0)
+    assert "models:/bitcoin-model@production does not exist" in live.problem
+
+
+def test_a_registry_that_went_away_leaves_the_last_good_model_serving(registry):
+    promote_new(registry)
+    live = live_model(registry)
+    path = Path(registry.tracking_uri.removeprefix("sqlite:///"))
+    path.write_bytes(b"x" * path.stat().st_size)
+    live.refresh()
+    assert serves(live, "1", seed=0)
+    assert "MLflow at sqlite" in live.problem
+
+
+def test_a_registry_that_is_down_at_the_start_is_named():
+    live = live_model(Registry("http://127.0.0.1:9", "http://127.0.0.1:9"))
+    assert live.model is None
+    assert "MLflow at http://127.0.0.1:9 failed" in live.problem
+
+
+def test_a_wrong_uri_is_named(registry):
+    assert "names no registered model" in live_model(registry, model_uri="production").problem
+
+
+def test_a_fixed_version_stays_whatever_is_promoted(registry):
+    promote_new(registry, seed=0)
+    live = live_model(registry, model_uri="models:/bitcoin-model/1")
+    promote_new(registry, seed=1)
+    live.refresh()
+    assert serves(live, "1", seed=0)
+
+
+class FlakyRegistry(Registry):
+    """Fails in a way that nobody foresaw, the first two times."""
+
+    n_calls = 0
+    has_answered = threading.Event()
+
+    def resolve(self, model_uri):
+        self.n_calls += 1
+        if self.n_calls <= 2:
+            raise RuntimeError("nobody foresaw this")
+        found = super().resolve(model_uri)
+        if self.n_calls > 3:
+            self.has_answered.set()
+        return found
+
+
+def test_the_background_look_up_survives_what_nobody_foresaw(registry, caplog):
+    promote_new(registry)
+    flaky = FlakyRegistry(registry.tracking_uri, registry.tracking_uri)
+    live = LiveModel(flaky, model_uri=MODEL_URI, poll_seconds=0.01)
+    live.start()
+    assert flaky.has_answered.wait(30)
+    live.stop()
+    assert serves(live, "1", seed=0)
+
+
+def test_a_model_that_predicts_no_probability_is_not_served(registry, monkeypatch):
+    class Regression:
+        def predict(self, rows, num_threads):
+            return np.full(len(rows), 7.0)
+
+    promote_new(registry)
+    monkeypatch.setattr(registry, "load_booster", lambda version: Regression())
+    live = live_model(registry)
+    assert live.model is None
+    assert "version 1 does not predict a probability" in live.problem
+
+
+def test_no_answer_mixes_two_versions_while_the_alias_moves(registry):
+    promote_new(registry, seed=0)
+    promote_new(registry, seed=1)
+    live = live_model(registry)
+    wanted = {str(n + 1): make_booster(n).predict(ROWS).tolist() for n in range(2)}
+    is_over, wrong = threading.Event(), []
+
+    def predict_on() -> None:
+        while not is_over.is_set():
+            model = live.model
+            if model.predict_up(ROWS).tolist() != wanted[model.version.version]:
+                wrong.append(model.version.version)
+
+    threads = [threading.Thread(target=predict_on) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for _ in range(6):
+        registry.rollback()
+        live.refresh()
+    is_over.set()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
