@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 import pytest
 from duckdb import DuckDBPyConnection
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -194,6 +194,7 @@ class TestUpsert:
             with pytest.raises(duckdb.ConstraintException):
                 connection.execute("UPDATE candles SET volume = NULL")
 
+    @settings(max_examples=25)
     @given(
         batches=st.lists(
             st.dictionaries(st.integers(0, 12), st.integers(0, 2), max_size=8), max_size=4
@@ -213,6 +214,7 @@ class TestUpsert:
             )
         assert_frame_equal(read_rows(in_memory, LABELS), labels(expected))
 
+    @settings(max_examples=25)
     @given(
         spans=st.lists(st.tuples(st.integers(0, 30), st.integers(1, 15)), min_size=1, max_size=4),
         shuffled=st.randoms(),
@@ -323,9 +325,9 @@ class TestRefusals:
         def delete_and_fail() -> None:
             with warehouse.connect() as connection:
                 connection.execute("DELETE FROM candles").fetchall()
-                connection.execute("SELECT * FROM no_such_table")
+                raise KeyboardInterrupt
 
-        with pytest.raises(duckdb.CatalogException):
+        with pytest.raises(KeyboardInterrupt):
             delete_and_fail()
         assert_frame_equal(warehouse.read(CANDLES), stored)
 

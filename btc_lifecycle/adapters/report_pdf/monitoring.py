@@ -23,6 +23,7 @@ from btc_lifecycle.adapters.report_pdf.style import (
     thin,
     utc,
 )
+from btc_lifecycle.domain.monitor.drift import ALL_SYMBOLS
 from btc_lifecycle.domain.monitor.outcomes import one_per_candle
 
 _MAX_BARS = 34
@@ -39,6 +40,7 @@ def draw_monitoring_report(
     verdict: str,
 ) -> None:
     """Write images and ``report.pdf`` into the destination's folder."""
+    metrics, history = _in_words(metrics), _in_words(history)
     drift = metrics.filter(pl.col("metric") == "psi")
     with closing(
         ReportPdf(title="Monitoring report", subject=_subject(metrics), destination=destination)
@@ -52,6 +54,10 @@ def draw_monitoring_report(
         _live_scores(pdf, history=history, outcomes=outcomes)
         _drift_table(pdf, drift)
         pdf.save()
+
+
+def _in_words(metrics: pl.DataFrame) -> pl.DataFrame:
+    return metrics.with_columns(pl.col("symbol").replace(ALL_SYMBOLS, "all markets"))
 
 
 def _subject(metrics: pl.DataFrame) -> str:
