@@ -1,0 +1,18 @@
+"""All assets, in the order that the data travels."""
+
+from btc_lifecycle.orchestration.assets import ingest, learn, monitor
+
+ASSETS = (
+    ingest.candles,
+    ingest.ingestion_report,
+    learn.features,
+    learn.labels,
+    learn.candidate_model,
+    learn.evaluation,
+    learn.production_model,
+    learn.model_report,
+    monitor.predictions,
+    monitor.outcomes,
+    monitor.drift_metrics,
+    monitor.monitoring_report,
+)

@@ -1,0 +1,6 @@
+"""The one partitioning of the market's history."""
+
+import dagster as dg
+
+MONTHS = dg.MonthlyPartitionsDefinition(start_date="2017-08-01", end_offset=1)
+"""UTC months since BTC/USDT began to trade on Binance, the present one included."""

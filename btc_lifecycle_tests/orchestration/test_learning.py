@@ -1,0 +1,140 @@
+"""Which rows a candidate and a champion are judged on, and how facts travel as tags."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+
+import numpy as np
+import polars as pl
+import pytest
+
+from btc_lifecycle.adapters.registry import ModelVersion, Registry
+from btc_lifecycle.domain.errors import DataError, NothingToServeError
+from btc_lifecycle.domain.learn.features import WARMUP_MIN, compute_features
+from btc_lifecycle.domain.learn.labels import label_by_horizon
+from btc_lifecycle.domain.learn.splits import join_examples, split_by_time
+from btc_lifecycle.domain.learn.training import train
+from btc_lifecycle.orchestration.learning import (
+    code_version,
+    facts_of,
+    probabilities,
+    scored_candidate,
+    time_of,
+    title_facts,
+    unseen_rows,
+)
+from btc_lifecycle_tests.builders import START, make_candles
+from btc_lifecycle_tests.model_builders import FEATURES, log_candidate
+from btc_lifecycle_tests.orchestration.small_lifecycle import LIFECYCLE
+
+CANDLES = make_candles(600)
+LABELS = label_by_horizon(CANDLES, horizon_min=15)
+TABLE = compute_features(CANDLES)[WARMUP_MIN:]
+TEST_FROM, TEST_UNTIL = START + timedelta(minutes=400), START + timedelta(minutes=499)
+
+
+def model_version(**tags: datetime) -> ModelVersion:
+    return ModelVersion(
+        name="bitcoin-model",
+        version="1",
+        run_id="run",
+        tags={name: time.isoformat() for name, time in tags.items()},
+        metrics={},
+        feature_names=FEATURES,
+        created_at=START,
+    )
+
+
+CANDIDATE = model_version(test_from=TEST_FROM, test_until=TEST_UNTIL)
+
+
+def open_times(rows: pl.DataFrame) -> tuple[datetime, datetime]:
+    return rows["open_time"].to_list()[0], rows["open_time"].to_list()[-1]
+
+
+def test_a_candidate_alone_is_judged_on_all_of_its_test_rows() -> None:
+    rows = unseen_rows(TABLE, LABELS, CANDIDATE)
+    assert open_times(rows) == (TEST_FROM, TEST_UNTIL)
+    assert rows.height == 100
+
+
+def test_rows_that_the_champion_learnt_from_are_left_out() -> None:
+    trained_until = TEST_FROM + timedelta(minutes=30)
+    rows = unseen_rows(
+        TABLE, LABELS, CANDIDATE, champion=model_version(trained_until=trained_until)
+    )
+    assert open_times(rows) == (trained_until, TEST_UNTIL)
+
+
+def test_a_champion_that_has_seen_every_row_leaves_none() -> None:
+    champion = model_version(trained_until=TEST_UNTIL + timedelta(minutes=1))
+    assert unseen_rows(TABLE, LABELS, CANDIDATE, champion=champion).is_empty()
+
+
+def test_a_champion_of_other_features_is_given_rows_with_both_sets() -> None:
+    champion = ModelVersion(
+        **{
+            **vars(model_version(trained_until=TEST_FROM)),
+            "feature_names": ("taker_imbalance_5m", *FEATURES),
+        }
+    )
+    rows = unseen_rows(TABLE, LABELS, CANDIDATE, champion=champion)
+    assert {*FEATURES, "taker_imbalance_5m"} <= set(rows.columns)
+
+
+def test_a_candidate_whose_test_rows_are_gone_is_refused() -> None:
+    with pytest.raises(DataError, match="no example from 2024-01-01 06:40 to 2024-01-01 08:19 UTC"):
+        unseen_rows(TABLE[:100], LABELS, CANDIDATE)
+
+
+def test_facts_say_what_was_trained_and_tested_on_in_times_that_can_be_read_back() -> None:
+    candles = make_candles(2500)
+    features = compute_features(candles)[WARMUP_MIN:]
+    labels = label_by_horizon(candles, horizon_min=15)
+    examples = join_examples(features, labels, feature_names=FEATURES)
+    split = split_by_time(examples, policy=LIFECYCLE.learn.split)
+    model = train(split, feature_names=FEATURES, parameters=LIFECYCLE.learn.training)
+    facts = facts_of(model, split, examples, source="synthetic", horizon_min=15)
+    assert all(isinstance(value, str) for value in facts.values())
+    assert time_of(facts, "trained_until") == model.trained_until
+    assert time_of(facts, "test_from") == split.test["open_time"].min()
+    assert time_of(facts, "test_until") == examples["open_time"].max()
+    assert float(facts["prior_up"]) == model.prior_up
+    shown = title_facts(ModelVersion(**{**vars(CANDIDATE), "tags": facts}))
+    assert shown["Model"] == "bitcoin-model 1"
+    assert shown["Predicts"] == "direction of the next 15 minutes"
+    assert shown["Tested on"].endswith(f"to {examples['open_time'].max():%Y-%m-%d %H:%M} UTC")
+
+
+def test_a_candidate_without_scores_does_not_reach_the_gate(registry: Registry) -> None:
+    """Promoted, it left monitoring without a test log-loss to hold the live one against."""
+    run_id = log_candidate(registry)
+    with pytest.raises(NothingToServeError, match=f"{run_id} was never scored"):
+        scored_candidate(registry, run_id)
+    registry.log_metrics(run_id, {"test_log_loss": 0.69})
+    assert scored_candidate(registry, run_id).run_id == run_id
+
+
+def test_probabilities_are_those_of_the_logged_model(registry: Registry) -> None:
+    candidate = registry.candidate_of(log_candidate(registry))
+    rows = TABLE.select(FEATURES).head(5)
+    expected = registry.load_booster(candidate).predict(rows.to_numpy(), num_threads=1)
+    assert np.array_equal(probabilities(registry, candidate, rows), expected)
+
+
+def test_times_keep_their_zone() -> None:
+    assert time_of({"test_from": "2024-01-01T00:00:00+00:00"}, "test_from") == datetime(
+        2024, 1, 1, tzinfo=UTC
+    )
+
+
+def test_the_code_version_starts_with_the_package_version() -> None:
+    assert code_version().startswith(version("btc-lifecycle"))
+
+
+def test_without_git_the_code_version_is_the_package_version(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: object
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert code_version() == version("btc-lifecycle")
