@@ -1,0 +1,181 @@
+"""The command line: each command gathers settings, makes one call and prints what came of it.
+
+Errors raised on purpose end with status 1, one line that says what happened and one that says what
+to do; mistakes in the arguments end with status 2.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import closing, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from btc_lifecycle.commands import lifecycle, sandbox
+from btc_lifecycle.domain.errors import ConfigurationError, LifecycleError
+from btc_lifecycle.settings import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+Port = Annotated[int, typer.Option(help="port to bind to", min=0, max=65_535)]
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+
+def main() -> None:
+    """Run the command line; errors raised on purpose are shown without a traceback."""
+    try:
+        app()
+    except LifecycleError as error:
+        errors.print(f"[red]error:[/red] {escape(error.message)}", soft_wrap=True)
+        errors.print(f"[yellow]hint:[/yellow] {escape(error.hint)}", soft_wrap=True)
+        sys.exit(1)
+
+
+@app.command()
+def ingest() -> None:
+    """Store the candles that closed since the last ingest, and report on them."""
+    _show("ingested", lifecycle.ingest())
+
+
+@app.command()
+def backfill(
+    start: Annotated[datetime, typer.Option(help="first day, UTC", formats=["%Y-%m-%d"])],
+    end: Annotated[
+        datetime | None, typer.Option(help="day after the last, UTC", formats=["%Y-%m-%d"])
+    ] = None,
+) -> None:
+    """Store the candles of past months, older ones than the first ingest reached included."""
+    for month, figures in lifecycle.backfill(start=_utc(start), end=_utc(end) if end else None):
+        _show(month, figures)
+
+
+@app.command()
+def track() -> None:
+    """Train and score a candidate model, tracked in MLflow."""
+    _show("candidate", lifecycle.track())
+
+
+@app.command()
+def register() -> None:
+    """Register the newest candidate, and let it serve if it beats the champion."""
+    _show("decision", lifecycle.register())
+
+
+@app.command()
+def rollback() -> None:
+    """Let the version before the champion serve again."""
+    _show("rolled back", lifecycle.rollback())
+
+
+@app.command()
+def monitor() -> None:
+    """Join predictions with outcomes, measure drift, reach a verdict on retraining."""
+    _show("monitored", lifecycle.monitor())
+
+
+@app.command()
+def status() -> None:
+    """Show what is stored, trained and serving, on one screen."""
+    for title, figures in lifecycle.status().items():
+        _show(title, figures)
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="address to bind to")] = "127.0.0.1",
+    port: Port = 8000,
+) -> None:
+    """Serve predictions over HTTP with the champion."""
+    import uvicorn  # noqa: PLC0415
+
+    if load_settings().api_key is None and host not in {"127.0.0.1", "localhost", "::1"}:
+        raise ConfigurationError(
+            f"without a key the service binds to this machine only, {host} was asked for",
+            hint="set BTC_API_KEY, or leave --host out",
+        )
+    uvicorn.run("btc_lifecycle.service.app:app", host=host, port=port, timeout_graceful_shutdown=10)
+
+
+@app.command(name="mlflow")
+def mlflow_ui(
+    port: Port = 5000,
+) -> None:
+    """Start MLflow's UI on the tracking store of the lifecycle."""
+    uri = load_settings().mlflow_tracking_uri
+    program = Path(sys.executable).with_name("mlflow")
+    # Its job queue would cost seven idle processes and two gigabytes.
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    arguments = ["ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
+    os.execve(program, [str(program), *arguments], environment)  # noqa: S606
+
+
+@app.command(name="sandbox")
+def sandbox_exchange(
+    *,
+    market: Annotated[str, typer.Option(help="synthetic or replay")] = "synthetic",
+    data: Annotated[Path | None, typer.Option(help="folder of Parquet files to replay")] = None,
+    now: Annotated[
+        str | None,
+        typer.Option(help="the exchange's time at the start, ISO 8601; else the present"),
+    ] = None,
+    speed: Annotated[float, typer.Option(help="seconds of its clock per second")] = 1.0,
+    seed: Annotated[int, typer.Option(help="of the synthetic market")] = 7,
+    history_days: Annotated[
+        int, typer.Option(help="of the synthetic market", min=1, max=3650)
+    ] = 60,
+    port: Port = 8765,
+) -> None:
+    """Run the sandbox exchange: Binance's REST calls on 127.0.0.1, offline."""
+    start = sandbox.parse_time(now) if now else datetime.now(UTC)
+    made = sandbox.make_market(
+        market, data=data, seed=seed, start=start - timedelta(days=history_days)
+    )
+    exchange = sandbox.make_exchange(made, now=start, speed=speed, port=port)
+    console.print(f"sandbox exchange ({market}) on [bold]{exchange.url}[/bold]")
+    console.print(f"use it with: EXCHANGE_BASE_URL={exchange.url} ./task ingest")
+    with suppress(KeyboardInterrupt), closing(exchange):
+        exchange.serve_forever()
+
+
+@app.command()
+def demo(
+    *,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="empty folder to work in; else a temporary one, kept")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="of the synthetic market")] = 7,
+) -> None:
+    """Run the whole lifecycle offline on a synthetic market."""
+    from btc_lifecycle.commands.demo.story import run_demo  # noqa: PLC0415
+
+    run_demo(console, data_dir=data_dir, seed=seed)
+
+
+def _utc(day: datetime) -> datetime:
+    return day.replace(tzinfo=UTC)
+
+
+def _show(title: str, figures: Mapping[str, object]) -> None:
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=None, show_header=False
+    )
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in figures.items():
+        table.add_row(name, escape(f"{value:.5f}" if isinstance(value, float) else str(value)))
+    console.print(table)

@@ -1,0 +1,161 @@
+"""The commands one after the other on one small folder, each as ./task calls it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from btc_lifecycle.adapters.registry import Registry
+from btc_lifecycle.commands import lifecycle
+from btc_lifecycle.commands.lifecycle import Figures
+from btc_lifecycle.settings import IngestSettings, Places, load_settings
+from btc_lifecycle_tests.model_builders import copy_store, promote_new
+from btc_lifecycle_tests.orchestration.small_lifecycle import (
+    LIFECYCLE,
+    LIMIT,
+    make_exchange,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def folder(empty_mlflow_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A data folder that the environment names, with a sandbox exchange to ingest from."""
+    folder = tmp_path_factory.mktemp("commands")
+    copy_store(empty_mlflow_store, folder)
+    places = {
+        "BTC_DATA_DIR": str(folder),
+        "LIFECYCLE_CONFIG": str(folder / "lifecycle.json"),
+        "INGEST_CONFIG": str(folder / "ingest.json"),
+    }
+    (folder / "lifecycle.json").write_text(LIFECYCLE.model_dump_json(), encoding="utf-8")
+    (folder / "ingest.json").write_text(
+        IngestSettings(limit=LIMIT).model_dump_json(), encoding="utf-8"
+    )
+    with pytest.MonkeyPatch.context() as patch, make_exchange() as exchange:
+        patch.chdir(folder)
+        for name in Places.model_fields:
+            patch.delenv(name.upper(), raising=False)
+        for name, value in {**places, "EXCHANGE_BASE_URL": exchange.url}.items():
+            patch.setenv(name, value)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def ingested() -> Figures:
+    return lifecycle.ingest()
+
+
+@pytest.fixture(scope="module")
+def tracked(ingested: Figures) -> Figures:
+    return lifecycle.track()
+
+
+@pytest.fixture(scope="module")
+def status_when_tracked(tracked: Figures) -> dict[str, Figures]:
+    return lifecycle.status()
+
+
+@pytest.fixture(scope="module")
+def registered(status_when_tracked: dict[str, Figures]) -> Figures:
+    return lifecycle.register()
+
+
+@pytest.fixture(scope="module")
+def status(registered: Figures) -> dict[str, Figures]:
+    return lifecycle.status()
+
+
+@pytest.fixture(scope="module")
+def monitored(status: dict[str, Figures]) -> Figures:
+    return lifecycle.monitor()
+
+
+@pytest.fixture(scope="module")
+def rolled_back(monitored: Figures) -> Figures:
+    """What is shown after a second promotion was taken back."""
+    settings = load_settings()
+    promote_new(Registry(settings.mlflow_tracking_uri, settings.mlflow_registry_uri))
+    return lifecycle.rollback()
+
+
+def test_ingest_shows_what_is_stored_and_where_the_report_lies(
+    ingested: Figures, folder: Path
+) -> None:
+    assert ingested["new_rows"] == ingested["dagster/row_count"] == LIMIT
+    assert ingested["source"] == "synthetic"
+    assert ingested["last_open_time"] == "2024-01-05 23:59 UTC"
+    assert ingested["database"] == folder / "feature_store" / "bitcoin.duckdb"
+    assert Path(str(ingested["report"])).is_relative_to(folder / "reports" / "ingestion")
+
+
+def test_track_shows_scores_beside_the_priors_and_what_they_rest_on(tracked: Figures) -> None:
+    assert tracked["source"] == "synthetic"
+    assert str(tracked["trained_from"]) < str(tracked["trained_until"]) <= str(tracked["test_from"])
+    assert {"test_log_loss", "prior_log_loss", "test_auc", "test_n_rows"} <= set(tracked)
+
+
+def test_track_lets_nothing_serve(status_when_tracked: dict[str, Figures]) -> None:
+    none_yet = {"version": "none yet; ./task track and ./task register make one"}
+    assert status_when_tracked["champion"] == status_when_tracked["candidate"] == none_yet
+
+
+def test_register_shows_the_decision_with_its_reason(registered: Figures, folder: Path) -> None:
+    assert registered["promoted"] is True
+    assert registered["model_version"] == "1"
+    assert "beats the prior's" in str(registered["reason"])
+    assert Path(str(registered["report"])).is_relative_to(folder / "reports" / "modeling")
+
+
+def test_status_shows_store_champion_and_candidate_on_one_screen(
+    registered: Figures, status: dict[str, Figures]
+) -> None:
+    assert status["store"]["source"] == "synthetic"
+    assert re.fullmatch(
+        r"[\d,]+ candles, newest 2024-01-05 23:59 UTC", str(status["store"]["BTC/USDT"])
+    )
+    assert status["champion"] == status["candidate"]
+    assert status["champion"]["version"] == "bitcoin-model 1"
+    assert status["champion"]["decision"] == registered["reason"]
+
+
+def test_monitor_shows_the_verdict_on_retraining(monitored: Figures, folder: Path) -> None:
+    assert monitored["retrain"] is False
+    assert str(monitored["reason"]).startswith("cooling down until")
+    assert Path(str(monitored["report"])).is_relative_to(folder / "reports" / "monitoring")
+
+
+def test_rollback_shows_what_serves_after_it(rolled_back: Figures) -> None:
+    assert rolled_back == {"serving": "bitcoin-model 1"}
+    assert lifecycle.status()["champion"]["version"] == "bitcoin-model 1"
+
+
+def test_a_backfill_reaches_before_the_first_ingest_month_by_month(ingested: Figures) -> None:
+    """The market began a day before the candles that the first ingest reached back to."""
+    months = dict(
+        lifecycle.backfill(
+            start=datetime(2023, 12, 5, tzinfo=UTC), end=datetime(2024, 1, 1, tzinfo=UTC)
+        )
+    )
+    assert list(months) == ["2023-12-01"]
+    assert months["2023-12-01"]["new_rows"] == 1440
+
+
+def test_a_backfill_of_the_future_stores_nothing() -> None:
+    assert list(lifecycle.backfill(start=datetime(2999, 1, 1, tzinfo=UTC), end=None)) == []
+
+
+def test_status_names_a_damaged_store_and_shows_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registered: Figures
+) -> None:
+    damaged = tmp_path / "damaged.duckdb"
+    damaged.write_bytes(b"no database" * 1000)
+    monkeypatch.setenv("FEATURE_DB_PATH", str(damaged))
+    shown = lifecycle.status()
+    assert str(damaged) in str(shown["store"]["problem"])
+    assert str(shown["champion"]["version"]).startswith("bitcoin-model ")
