@@ -14,7 +14,9 @@ def main() -> int:
     """Return 0 when all tests pass and every floor holds, else the first failure's status."""
     scripts = Path(sys.executable).parent
     coverage = str(scripts / "coverage")
-    status = subprocess.call([str(scripts / "pytest"), "-n", "2", "--cov", "--cov-report=", *sys.argv[1:]])
+    status = subprocess.call(
+        [str(scripts / "pytest"), "-n", "2", "--cov", "--cov-report=", *sys.argv[1:]]
+    )
     for pattern, floor in FLOORS.items():
         status = status or subprocess.call(
             [coverage, "report", f"--include={pattern}", f"--fail-under={floor}"]

@@ -143,7 +143,9 @@ class Exchange:
             raise self._translated(error, about=about) from error
 
     def _translated(self, error: Exception, *, about: str) -> LifecycleError:
-        text = " ".join(str(error).split())[:200]
+        # ccxt names the request alone; why it failed stands at the end of its cause.
+        cause = str(error.__cause__ or "").rpartition("Caused by ")[2].strip("()")
+        text = " ".join(f"{error} {cause}".split())[:300]
         if isinstance(error, self._errors.BadSymbol):
             return ConfigurationError(
                 f"{self._address} does not know the market {about}",

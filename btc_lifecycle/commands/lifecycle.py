@@ -10,7 +10,7 @@ from btc_lifecycle.adapters import clock
 from btc_lifecycle.adapters.registry import ModelVersion, Registry
 from btc_lifecycle.adapters.warehouse import Warehouse
 from btc_lifecycle.commands.jobs import run_job
-from btc_lifecycle.domain.errors import LifecycleError, NothingToServeError
+from btc_lifecycle.domain.errors import LifecycleError
 from btc_lifecycle.domain.tables import CANDLES
 from btc_lifecycle.settings import Settings, load_settings
 
@@ -60,14 +60,8 @@ def track() -> Figures:
 
 def register() -> Figures:
     """Register the newest candidate and decide on its promotion; return the decision."""
-    settings = load_settings()
-    if _registry(settings).newest_candidate_run() is None:
-        raise NothingToServeError(
-            "there is no candidate to register", hint="train one with ./task track"
-        )
-    result = _run(settings, "training_job", assets=["production_model", "model_report"])
-    report = _metadata(result, "model_report")
-    return {**_metadata(result, "production_model"), **report}
+    result = _run(load_settings(), "training_job", assets=["production_model", "model_report"])
+    return {**_metadata(result, "production_model"), **_metadata(result, "model_report")}
 
 
 def rollback() -> Figures:

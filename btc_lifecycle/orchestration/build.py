@@ -8,9 +8,9 @@ from btc_lifecycle.adapters.exchange import Exchange
 from btc_lifecycle.adapters.registry import EXPERIMENT, Registry
 from btc_lifecycle.adapters.warehouse import Warehouse
 from btc_lifecycle.orchestration.assets import ASSETS
-from btc_lifecycle.orchestration.assets.learn import RUN_IDS
+from btc_lifecycle.orchestration.assets.learn import CANDIDATE_RUNS
 from btc_lifecycle.orchestration.automation import SCHEDULES, SENSORS
-from btc_lifecycle.orchestration.io_managers import WarehouseIOManager
+from btc_lifecycle.orchestration.io_managers import CandidateRuns, WarehouseIOManager
 from btc_lifecycle.orchestration.jobs import JOBS
 from btc_lifecycle.orchestration.resources import mlflow_run
 from btc_lifecycle.settings import Settings
@@ -36,11 +36,12 @@ def build_defs(
 
 
 def _resources(settings: Settings) -> dict[str, object]:
+    registry = Registry(settings.mlflow_tracking_uri, settings.mlflow_registry_uri)
     return {
         "settings": settings,
         "exchange": Exchange(settings.ingest.exchange, base_url=settings.exchange_base_url),
         "warehouse": Warehouse(settings.feature_db_path),
-        "registry": Registry(settings.mlflow_tracking_uri, settings.mlflow_registry_uri),
+        "registry": registry,
         "mlflow": mlflow_run.configured(
             {
                 "experiment_name": EXPERIMENT,
@@ -52,5 +53,5 @@ def _resources(settings: Settings) -> dict[str, object]:
             window_days=settings.lifecycle.learn.window_days + WARMUP_DAYS,
             candles_table=settings.ingest.table,
         ),
-        RUN_IDS: dg.FilesystemIOManager(base_dir=str(settings.data_dir / "dagster" / "run_ids")),
+        CANDIDATE_RUNS: CandidateRuns(registry),
     }

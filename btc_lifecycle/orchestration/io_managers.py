@@ -1,4 +1,4 @@
-"""Dagster's face of the warehouse: frames to DuckDB tables and back, over dagster-duckdb.
+"""Where assets' values lie: frames in the warehouse, over dagster-duckdb; candidates in MLflow.
 
 What lives here: how an asset's frame becomes rows. What does not: SQL and locking, which are the
 warehouse adapter's. Unpartitioned frames are upserted by the table's key, partitioned ones replace
@@ -17,13 +17,14 @@ from dagster._core.storage.db_io_manager import DbIOManager, DbTypeHandler, Tabl
 from dagster_duckdb import DuckDBIOManager
 from dagster_duckdb.io_manager import DuckDbClient
 
+from btc_lifecycle.adapters.registry import Registry
 from btc_lifecycle.adapters.warehouse import (
     Warehouse,
     is_table,
     read_rows,
     upsert_rows,
 )
-from btc_lifecycle.domain.errors import ConfigurationError, DataError
+from btc_lifecycle.domain.errors import ConfigurationError, DataError, NothingToServeError
 from btc_lifecycle.domain.tables import CANDLES, TABLES, Table
 
 if TYPE_CHECKING:
@@ -148,3 +149,28 @@ def _require_inside(window: dg.TimeWindow, rows: pl.DataFrame, *, table: Table) 
             f"{window.start:%Y-%m-%d %H:%M} to {window.end:%Y-%m-%d %H:%M} UTC",
             hint="nothing was stored; let the asset return the rows of its partition only",
         )
+
+
+class CandidateRuns(dg.IOManager):
+    """Hands the candidate's MLflow run id from step to step; MLflow itself is the store of it."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def handle_output(self, context: dg.OutputContext, obj: str) -> None:
+        """Store nothing: the training logged its candidate already."""
+
+    def load_input(self, context: dg.InputContext) -> str:
+        """Return this Dagster run's own candidate if it trained one, else the newest of all.
+
+        Raises:
+            NothingToServeError: If nobody has trained a candidate yet.
+        """
+        own = context.step_context.run_id
+        run_id = self._registry.newest_candidate_run(dagster_run_id=own)
+        run_id = run_id or self._registry.newest_candidate_run()
+        if run_id is None:
+            raise NothingToServeError(
+                "there is no candidate yet", hint="train one with ./task track"
+            )
+        return run_id

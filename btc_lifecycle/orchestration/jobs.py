@@ -1,8 +1,4 @@
-"""The four jobs: named selections of assets, each run in one process.
-
-One process per run, because a step in a process of its own imports everything again: seconds where
-the minute schedule has sixty of them. ``dagster/max_runtime`` frees the pool of a killed run.
-"""
+"""The four jobs: named selections of assets. ``dagster/max_runtime`` frees the pool of a killed run."""
 
 from datetime import timedelta
 
@@ -27,7 +23,6 @@ ingest_job = dg.define_asset_job(
     "ingest_job",
     selection=["candles", "ingestion_report"],
     description="Store what closed since the newest candle, and report on it.",
-    executor_def=dg.in_process_executor,
     tags=_ended_after(timedelta(minutes=5)),
 )
 training_job = dg.define_asset_job(
@@ -41,7 +36,6 @@ training_job = dg.define_asset_job(
         "model_report",
     ],
     description="Train a candidate, score it on unseen rows, promote it if it earns that.",
-    executor_def=dg.in_process_executor,
     tags=_ended_after(timedelta(hours=1)),
 )
 monitoring_job = dg.define_asset_job(
@@ -55,7 +49,6 @@ monitoring_job = dg.define_asset_job(
         "monitoring_report",
     ],
     description="Join predictions with outcomes, measure drift, reach a verdict on retraining.",
-    executor_def=dg.in_process_executor,
     tags=_ended_after(timedelta(minutes=30)),
 )
 
@@ -95,7 +88,6 @@ def backfill_candles(
 
 @dg.job(
     partitions_def=MONTHS,
-    executor_def=dg.in_process_executor,
     tags=_ended_after(timedelta(hours=1)),
 )
 def backfill_job() -> None:

@@ -130,7 +130,7 @@ def test_an_exchange_that_is_not_there_is_named_without_a_traceback(folder: Path
 
 
 def test_registering_without_a_candidate_says_how_to_get_one(run: Run) -> None:
-    refuses(run("register"), error="no candidate to register", hint=r"\./task track")
+    refuses(run("register"), error="no candidate yet", hint=r"\./task track")
 
 
 def test_rolling_back_without_a_previous_champion_is_refused(run: Run) -> None:

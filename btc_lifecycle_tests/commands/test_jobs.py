@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 
 from btc_lifecycle.commands.jobs import PID_TAG, release_orphans, run_job
-from btc_lifecycle.domain.errors import DataError
+from btc_lifecycle.domain.errors import DataError, NeighbourUnavailableError
 from btc_lifecycle.orchestration.storage import open_instance
 
 POOL = "warehouse"
@@ -52,17 +52,27 @@ def stored_badly() -> int:
     return 1
 
 
+@dg.resource
+def absent_neighbour(context: dg.InitResourceContext) -> object:
+    raise NeighbourUnavailableError("the registry is down", hint="wait for it")
+
+
+@dg.asset(required_resource_keys={"neighbour"})
+def dependent() -> None: ...
+
+
+ASSETS = (sound, refused, broken, stored_badly, dependent)
 DEFS = dg.Definitions(
-    assets=[sound, refused, broken, stored_badly],
+    assets=ASSETS,
     jobs=[
         dg.define_asset_job(
             f"{asset.key.to_user_string()}_job",
             selection=[asset],
             executor_def=dg.in_process_executor,
         )
-        for asset in (sound, refused, broken, stored_badly)
+        for asset in ASSETS
     ],
-    resources={"refusing": RefusingIOManager()},
+    resources={"refusing": RefusingIOManager(), "neighbour": absent_neighbour},
 )
 
 
@@ -87,11 +97,16 @@ def test_a_step_that_fails_on_purpose_raises_its_own_error_with_its_own_cause(
     assert run.status == dg.DagsterRunStatus.FAILURE
 
 
-def test_a_store_that_fails_on_purpose_is_found_under_dagsters_wrapping(
-    instance: dg.DagsterInstance,
-) -> None:
+def test_a_store_that_fails_on_purpose_raises_its_own_error(instance: dg.DagsterInstance) -> None:
     with pytest.raises(DataError, match="rows were refused"):
         run_job(DEFS, instance, "stored_badly_job")
+
+
+def test_a_resource_that_fails_on_purpose_is_found_under_dagsters_wrapping(
+    instance: dg.DagsterInstance,
+) -> None:
+    with pytest.raises(NeighbourUnavailableError, match="the registry is down; wait for it"):
+        run_job(DEFS, instance, "dependent_job")
 
 
 def test_a_defect_stays_what_it_is(instance: dg.DagsterInstance) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import dagster as dg
 import polars as pl
@@ -15,7 +16,7 @@ from polars.testing import assert_frame_equal
 from btc_lifecycle.adapters.warehouse import Warehouse
 from btc_lifecycle.domain.errors import ConfigurationError, DataError, NothingToServeError
 from btc_lifecycle.domain.tables import CANDLES, LABELS, PREDICTIONS
-from btc_lifecycle.orchestration.io_managers import WarehouseIOManager
+from btc_lifecycle.orchestration.io_managers import CandidateRuns, WarehouseIOManager
 from btc_lifecycle_tests.builders import START, make_candles
 
 MINUTE = timedelta(minutes=1)
@@ -306,3 +307,30 @@ sys.stdin.readline()
             assert reader.poll() is None
             reader.communicate("release\n")
         assert_frame_equal(frame, labels(0, 5))
+
+
+def test_a_step_gets_its_own_runs_candidate_before_a_newer_one_of_another() -> None:
+    registry = _KnownCandidates({"mine": "older", None: "newest"})
+    loader = CandidateRuns(registry)  # type: ignore[arg-type]
+    assert loader.load_input(_step_of("mine")) == "older"
+    assert loader.load_input(_step_of("theirs")) == "newest"
+
+
+def test_without_any_candidate_the_reader_is_told_to_train_one() -> None:
+    loader = CandidateRuns(_KnownCandidates({}))  # type: ignore[arg-type]
+    with pytest.raises(
+        NothingToServeError, match=r"no candidate yet; train one with \./task track"
+    ):
+        loader.load_input(_step_of("mine"))
+
+
+class _KnownCandidates:
+    def __init__(self, run_ids: dict[str | None, str]) -> None:
+        self._run_ids = run_ids
+
+    def newest_candidate_run(self, *, dagster_run_id: str | None = None) -> str | None:
+        return self._run_ids.get(dagster_run_id)
+
+
+def _step_of(run_id: str) -> dg.InputContext:
+    return SimpleNamespace(step_context=SimpleNamespace(run_id=run_id))  # type: ignore[return-value]

@@ -103,8 +103,12 @@ class CandidateRuns:
             for name, value in tags.items():
                 self._store.client.set_tag(run_id, name, value)
 
-    def newest_candidate_run(self) -> str | None:
-        """Return the newest finished run with a completely logged model."""
+    def newest_candidate_run(self, *, dagster_run_id: str | None = None) -> str | None:
+        """Return the newest finished run with a completely logged model.
+
+        Args:
+            dagster_run_id: Only of this Dagster run, whose tag dagster-mlflow sets.
+        """
         if self._store.is_absent:
             return None
         client = self._store.client
@@ -114,7 +118,8 @@ class CandidateRuns:
         with self._store.translated():
             runs = client.search_runs(
                 [experiment.experiment_id],
-                f"attributes.status = 'FINISHED' and tags.{DIGEST_TAG} LIKE '%'",
+                f"attributes.status = 'FINISHED' and tags.{DIGEST_TAG} LIKE '%'"
+                + (f" and tags.dagster_run_id = '{dagster_run_id}'" if dagster_run_id else ""),
                 order_by=["attributes.start_time DESC"],
                 max_results=1,
             )

@@ -37,7 +37,7 @@ from btc_lifecycle.orchestration.learning import (
 )
 from btc_lifecycle.settings import Settings
 
-RUN_IDS = "run_ids"
+CANDIDATE_RUNS = "candidate_runs"
 """Key of the IO manager that hands the candidate's MLflow run id from step to step."""
 
 
@@ -60,7 +60,7 @@ def labels(settings: dg.ResourceParam[Settings], candles: pl.DataFrame) -> pl.Da
     group_name="learn",
     pool=WAREHOUSE_POOL,
     kinds={"lightgbm", "mlflow"},
-    io_manager_key=RUN_IDS,
+    io_manager_key=CANDIDATE_RUNS,
 )
 def candidate_model(
     context: dg.AssetExecutionContext,
