@@ -16,7 +16,8 @@ from btc_lifecycle.adapters.exchange import Exchange
 from btc_lifecycle.adapters.files import write_atomically
 from btc_lifecycle.adapters.warehouse import Warehouse
 from btc_lifecycle.domain.errors import NothingToServeError
-from btc_lifecycle.domain.ingest.candles import INTERVAL, closed_before, count_missing_minutes
+from btc_lifecycle.domain.ingest.candles import INTERVAL, closed_before
+from btc_lifecycle.domain.ingest.coverage import count_missing_minutes
 from btc_lifecycle.domain.tables import Table
 from btc_lifecycle.settings import IngestSettings
 

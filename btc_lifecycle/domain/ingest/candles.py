@@ -105,16 +105,6 @@ def require_sound(candles: pl.DataFrame) -> None:
         )
 
 
-def count_missing_minutes(open_times: pl.Series) -> int:
-    """Return how many minutes lie between the first and last open time without a candle.
-
-    Each step to the next candle counts its length in whole minutes less one, so that open times off
-    the minute grid are counted by their distance and not by their offset.
-    """
-    steps = open_times.sort().diff().drop_nulls().dt.total_milliseconds() / 60_000
-    return int((steps.round() - 1).clip(lower_bound=0).sum())
-
-
 def _require_rows(page: object, *, symbol: str) -> list[list[str | None]]:
     if not isinstance(page, Sequence) or isinstance(page, str | bytes):
         raise NeighbourUnavailableError(

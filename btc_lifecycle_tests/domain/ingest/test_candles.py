@@ -15,7 +15,6 @@ from polars.testing import assert_frame_equal
 from btc_lifecycle.domain.errors import DataError, NeighbourUnavailableError
 from btc_lifecycle.domain.ingest.candles import (
     closed_before,
-    count_missing_minutes,
     parse_klines,
     require_sound,
 )
@@ -315,54 +314,6 @@ class TestClosing:
         seconds_into_last = candles["open_time"][-1] + timedelta(seconds=20)
         closed = closed_before(candles, now=seconds_into_last)
         assert_frame_equal(closed, candles[:-1].drop("close_time"))
-
-
-class TestMissingMinutes:
-    @pytest.mark.parametrize(
-        ("minutes", "n_missing"),
-        [
-            ([], 0),
-            ([0], 0),
-            ([0, 1, 2], 0),
-            ([0, 1, 5], 3),
-            ([5, 0, 1], 3),
-            ([0, 0.34665], 0),
-            ([0.34665, 1.34665, 2.34665], 0),
-            ([0.34665, 14], 13),
-            ([0, 1.34665], 0),
-        ],
-    )
-    def test_each_step_counts_its_whole_minutes_less_one(
-        self, minutes: list[float], n_missing: int
-    ):
-        assert count_missing_minutes(times_at(minutes)) == n_missing
-
-    @given(minutes=st.sets(st.integers(0, 2000), min_size=1, max_size=60))
-    def test_on_the_grid_it_is_the_number_of_minutes_of_the_span_that_are_not_there(self, minutes):
-        absent = [i for i in range(min(minutes), max(minutes)) if i not in minutes]
-        assert count_missing_minutes(times_at(sorted(minutes))) == len(absent)
-
-    @given(
-        minutes=st.sets(st.integers(0, 2000), min_size=1, max_size=60), offset=st.floats(0, 0.999)
-    )
-    def test_one_offset_for_all_changes_nothing(self, minutes, offset):
-        on_grid = times_at(sorted(minutes))
-        shifted = times_at([minute + offset for minute in sorted(minutes)])
-        assert count_missing_minutes(shifted) == count_missing_minutes(on_grid)
-
-    @pytest.mark.real_data
-    @pytest.mark.parametrize(
-        ("month", "n_missing"),
-        # 2017-12 goes off the grid and back, over outages of 13 and 64 minutes.
-        [("2017-12", 77), ("2021-04", 434), ("2021-08", 270), ("2023-03", 80)],
-    )
-    def test_the_outages_of_the_real_series_are_counted(self, month: str, n_missing: int):
-        assert count_missing_minutes(real_month(month)["open_time"]) == n_missing
-
-
-def times_at(minutes: list[float]) -> pl.Series:
-    times = [OPEN_TIME + timedelta(milliseconds=round(minute * MINUTE_MS)) for minute in minutes]
-    return pl.Series("open_time", times, dtype=UTC_TIME)
 
 
 def real_month(month: str) -> pl.DataFrame:

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from btc_lifecycle.domain.errors import DataError
+from btc_lifecycle.domain.ingest.coverage import MAX_GAPS
 from btc_lifecycle.domain.ingest.summary import (
-    MAX_GAPS,
     MAX_MOVES,
     one_minute_log_returns,
     summarize,
