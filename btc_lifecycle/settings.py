@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -19,6 +19,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -96,7 +97,7 @@ class LearnSettings(Section):
 
     horizon_min: int = Field(ge=1, le=240, description="minutes from close to outcome")
     window_days: int = Field(ge=1, description="newest days that training and features look at")
-    min_comparison_rows: int = Field(ge=1, description="rows on which a champion may lose")
+    min_comparison_rows: int = Field(ge=1, description="fewest unseen rows to promote by")
     split: SplitPolicy
     training: TrainingParameters
 
@@ -113,6 +114,16 @@ class LifecycleSettings(Section):
 
     learn: LearnSettings
     monitor: MonitorSettings
+
+    @model_validator(mode="after")
+    def _window_within_window(self) -> Self:
+        if self.monitor.drift.window_hours > self.learn.window_days * 24:
+            raise ConfigurationError(
+                f"{self.monitor.drift.window_hours} hours of monitor.drift.window_hours do not fit "
+                f"into {self.learn.window_days} days of learn.window_days",
+                hint="shorten the one or lengthen the other",
+            )
+        return self
 
 
 class Places(BaseSettings):

@@ -99,7 +99,7 @@ MEANINGS = {
     "max_log_loss_increase": "nats by which the live log-loss may exceed the test's",
     "min_outcomes": "fewest matured predictions to judge the live log-loss by",
     "cooldown_hours": "market time after a training during which none is asked for",
-    "max_attempts": "retrainings that did not replace the champion before a person must look",
+    "max_attempts": "retrainings that failed, or did not replace the champion, before a person must look",
 }
 """What the keys mean whose classes live in the domain, where they have no descriptions."""
 

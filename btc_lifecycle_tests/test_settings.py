@@ -330,6 +330,10 @@ class TestLifecycleFile:
                 "learn.horizon_min: input should be greater than or equal to 1 (was 0)",
             ),
             (
+                lambda it: it["learn"].update(window_days=2),
+                "72 hours of monitor.drift.window_hours do not fit into 2 days of learn.window_days",
+            ),
+            (
                 lambda it: it["learn"]["split"].update(test_fraction=2.0),
                 "a split with 0.15 for validation and 2.0 for test leaves a part empty",
             ),

@@ -34,7 +34,7 @@ _Time = Annotated[str, AfterValidator(_with_offset)]
 
 
 class _Line(BaseModel):
-    """One scored row of one answer, as ``PredictionRecord`` of domain/monitor holds it."""
+    """One scored row of one answer, with the keys that domain/monitor/predictions.py reads."""
 
     model_config = ConfigDict(strict=True, extra="forbid", protected_namespaces=())
 
@@ -138,7 +138,7 @@ class PredictionLog:
 def read_prediction_log(folder: Path) -> tuple[list[dict[str, object]], int]:
     """Return all records of a prediction log and how many torn or foreign lines were skipped.
 
-    Records have the keys of ``PredictionRecord`` in domain/monitor, with times in ISO 8601; they
+    Records have the keys that ``predictions_frame`` of domain/monitor reads, with times in ISO 8601; they
     come file by file in the order of the files' hours. A folder that does not exist holds none.
     """
     records: list[dict[str, object]] = []

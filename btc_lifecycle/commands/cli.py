@@ -54,9 +54,10 @@ def ingest() -> None:
 
 @app.command()
 def backfill(
-    start: Annotated[datetime, typer.Option(help="first day, UTC", formats=["%Y-%m-%d"])],
+    start: Annotated[datetime, typer.Option(help="in the first month, UTC", formats=["%Y-%m-%d"])],
     end: Annotated[
-        datetime | None, typer.Option(help="day after the last, UTC", formats=["%Y-%m-%d"])
+        datetime | None,
+        typer.Option(help="in the month after the last, or its first day", formats=["%Y-%m-%d"]),
     ] = None,
 ) -> None:
     """Store the candles of past months, older ones than the first ingest reached included."""

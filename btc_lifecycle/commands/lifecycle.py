@@ -96,7 +96,7 @@ def _store_status(settings: Settings) -> Figures:
     warehouse, table = Warehouse(settings.feature_db_path), CANDLES.renamed(settings.ingest.table)
     figures: Figures = {"database": settings.feature_db_path}
     try:
-        figures["source"] = warehouse.source(table)
+        figures["source"] = warehouse.source()
         for symbol in settings.ingest.symbols:
             open_times = warehouse.open_times(table, symbol=symbol)
             newest = f", newest {open_times[-1]:%Y-%m-%d %H:%M} UTC" if len(open_times) else ""

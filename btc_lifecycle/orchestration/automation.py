@@ -9,15 +9,25 @@ import dagster as dg
 
 from btc_lifecycle.domain.monitor import retraining
 from btc_lifecycle.orchestration.assets import ingest
-from btc_lifecycle.orchestration.assets.monitor import NO_METRICS, newest_facts
+from btc_lifecycle.orchestration.assets.monitor import (
+    CHAMPION,
+    NO_METRICS,
+    count_attempts,
+    count_failures,
+    newest_facts,
+)
 from btc_lifecycle.orchestration.jobs import ingest_job, monitoring_job, training_job
 from btc_lifecycle.settings import Settings
 
 REASON = "btc_lifecycle/retrain_reason"
-CAUSE = "btc_lifecycle/retrain_cause"
-"""Tag of a retraining run: the champion and training that it is an answer to."""
 
-CHAMPION = "btc_lifecycle/retrain_champion"
+_UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
 
 
 @dg.schedule(
@@ -46,38 +56,28 @@ def retrain_on_drift(
     facts = newest_facts(context.instance)
     if facts is None:
         return dg.SkipReason(NO_METRICS)
-    facts = replace(facts, n_attempts=_count_attempts(context.instance, facts))
+    unfinished = _unfinished_retraining(context.instance)
+    if unfinished is not None:
+        status = unfinished.status.value.lower().replace("_", " ")
+        return dg.SkipReason(f"retraining run {unfinished.run_id} has not ended ({status})")
+    facts = replace(
+        facts,
+        n_attempts=count_attempts(context.instance, facts.champion_version),
+        n_failures=count_failures(context.instance, facts.champion_version),
+    )
     verdict = retraining.decide(facts, policy=settings.lifecycle.monitor.retraining)
     if not verdict.retrain:
         return dg.SkipReason(verdict.reason)
-    # One run for one cause, however often the sensor ticks; a failed run makes room for another.
-    trained = f"{facts.last_trained_at:%Y%m%dT%H%M}" if facts.last_trained_at else "unknown"
-    cause = f"v{facts.champion_version}-trained-{trained}"
-    n_failed = _count_runs(context.instance, {CAUSE: cause}, status=dg.DagsterRunStatus.FAILURE)
     return dg.RunRequest(
-        run_key=f"{cause}-try-{n_failed + 1}",
-        tags={
-            REASON: verdict.reason,
-            CAUSE: cause,
-            CHAMPION: str(facts.champion_version),
-        },
+        # One run for one evaluation, however often the sensor ticks and however the run ends.
+        run_key=f"v{facts.champion_version}-window-{facts.market_now:%Y%m%dT%H%M}",
+        tags={REASON: verdict.reason, CHAMPION: str(facts.champion_version)},
     )
 
 
-def _count_attempts(instance: dg.DagsterInstance, facts: retraining.DriftFacts) -> int:
-    return _count_runs(instance, {CHAMPION: str(facts.champion_version)})
-
-
-def _count_runs(
-    instance: dg.DagsterInstance,
-    tags: dict[str, str],
-    *,
-    status: dg.DagsterRunStatus | None = None,
-) -> int:
-    statuses = [status] if status else []
-    return instance.get_runs_count(
-        dg.RunsFilter(tags=tags, statuses=statuses, job_name=training_job.name)
-    )
+def _unfinished_retraining(instance: dg.DagsterInstance) -> dg.DagsterRun | None:
+    unfinished = instance.get_runs(dg.RunsFilter(job_name=training_job.name, statuses=_UNFINISHED))
+    return next((run for run in unfinished if CHAMPION in run.tags), None)
 
 
 SCHEDULES = (ingest_every_minute, monitor_hourly)

@@ -16,7 +16,7 @@ from btc_lifecycle.orchestration.resources import mlflow_run
 from btc_lifecycle.settings import Settings
 
 WARMUP_DAYS = 1
-"""Loaded before the learning window, so that the window's first features have their history."""
+"""Candles loaded before the learning window, for the history of the window's first features."""
 
 
 def build_defs(
@@ -50,7 +50,8 @@ def _resources(settings: Settings) -> dict[str, object]:
         ),
         "io_manager": WarehouseIOManager(
             database=str(settings.feature_db_path),
-            window_days=settings.lifecycle.learn.window_days + WARMUP_DAYS,
+            window_days=settings.lifecycle.learn.window_days,
+            warmup_days=WARMUP_DAYS,
             candles_table=settings.ingest.table,
         ),
         CANDIDATE_RUNS: CandidateRuns(registry),

@@ -83,6 +83,7 @@ def ingest_range(
     Returns:
         What was stored, and what the table holds of the symbol afterwards.
     """
+    warehouse.require_source(exchange.source)
     new_rows = revised_rows = 0
     for batch in _batches(exchange, symbol=symbol, start=start, end=min(end, now)):
         closed = closed_before(batch, now=now)

@@ -56,9 +56,9 @@ class WarehouseClient(DuckDbClient):
 class FrameHandler(DbTypeHandler[pl.DataFrame]):
     """Polars frames as rows of the tables in domain/tables.py."""
 
-    def __init__(self, *, tables: Mapping[str, Table], window_days: int) -> None:
+    def __init__(self, *, tables: Mapping[str, Table], window_days: int, warmup_days: int) -> None:
         self._tables = tables
-        self._window_days = window_days
+        self._window_days, self._warmup_days = window_days, warmup_days
 
     @property
     def supported_types(self) -> Sequence[type[object]]:
@@ -99,13 +99,16 @@ class FrameHandler(DbTypeHandler[pl.DataFrame]):
         table = self._tables[table_slice.table]
         if window := _window(table_slice):
             return read_rows(connection, table, start=window.start, end=window.end)
-        return read_rows(connection, table, window_days=self._window_days)
+        # The first features of the window need candles from before it; nothing else does.
+        warmup_days = self._warmup_days if table_slice.table == CANDLES.name else 0
+        return read_rows(connection, table, window_days=self._window_days + warmup_days)
 
 
 class WarehouseIOManager(DuckDBIOManager):
     """Stores assets as tables of the warehouse."""
 
     window_days: int
+    warmup_days: int = 0
     candles_table: str
 
     @staticmethod
@@ -118,8 +121,11 @@ class WarehouseIOManager(DuckDBIOManager):
         del context
         tables = {table.name: table for table in TABLES}
         tables[CANDLES.name] = CANDLES.renamed(self.candles_table)
+        handler = FrameHandler(
+            tables=tables, window_days=self.window_days, warmup_days=self.warmup_days
+        )
         return DbIOManager(
-            type_handlers=[FrameHandler(tables=tables, window_days=self.window_days)],
+            type_handlers=[handler],
             db_client=WarehouseClient(),
             database=self.database,
             schema="main",

@@ -42,19 +42,41 @@ def facts_of(
     }
 
 
-def scored_candidate(registry: Registry, run_id: str) -> ModelVersion:
-    """Return a run's candidate, registered or not, with the scores of its evaluation.
+def require_eligible(candidate: ModelVersion, *, source: str | None) -> None:
+    """Raise where a candidate may not be judged for promotion.
 
     Raises:
-        NothingToServeError: If it was never scored; monitoring could not hold a live score
-            against anything.
+        NothingToServeError: If it was never scored: monitoring could not hold a live score against
+            anything.
+        DataError: If it was trained on another source than the database holds.
     """
-    candidate = registry.candidate_of(run_id)
     if "test_log_loss" not in candidate.metrics:
         raise NothingToServeError(
-            f"the candidate of MLflow run {run_id} was never scored", hint="run ./task track again"
+            f"the candidate of MLflow run {candidate.run_id} was never scored",
+            hint="run ./task track again",
         )
-    return candidate
+    if candidate.tags["source"] != source:
+        raise DataError(
+            f"the newest candidate was trained on source {candidate.tags['source']!r}, "
+            f"the database holds {source!r}",
+            hint="train one on this database with ./task track",
+        )
+
+
+def rival_of(
+    candidate: ModelVersion, champion: ModelVersion | None, features: pl.DataFrame
+) -> tuple[ModelVersion | None, str]:
+    """Return the champion if the candidate's rows can judge it, and else why they cannot."""
+    if champion is None:
+        return None, ""
+    for fact in ("source", "horizon_min"):
+        theirs, ours = champion.tags[fact], candidate.tags[fact]
+        if theirs != ours:
+            return None, f"champion {champion.version} has {fact} {theirs}, not {ours}"
+    missing = sorted(set(champion.feature_names) - set(features.columns))
+    if missing:
+        return None, f"champion {champion.version} needs {', '.join(missing)}, no features any more"
+    return champion, ""
 
 
 def unseen_rows(
@@ -64,7 +86,7 @@ def unseen_rows(
     *,
     champion: ModelVersion | None = None,
 ) -> pl.DataFrame:
-    """Return the candidate's test examples, all later than anything that either model learnt from.
+    """Return the examples since the candidate's test began, later than all that it learnt from.
 
     Rows that the champion was trained on would flatter it, so they are left out where it is given.
 
@@ -72,14 +94,14 @@ def unseen_rows(
         DataError: If the tables no longer hold the candidate's test examples.
     """
     test_from = time_of(candidate.tags, "test_from")
-    test_until = time_of(candidate.tags, "test_until")
     names = dict.fromkeys(candidate.feature_names + (champion.feature_names if champion else ()))
-    examples = join_examples(features, labels, feature_names=tuple(names))
-    rows = examples.filter(pl.col("open_time").is_between(test_from, test_until))
+    of_horizon = labels.filter(horizon_min=int(candidate.tags["horizon_min"]))
+    examples = join_examples(features, of_horizon, feature_names=tuple(names))
+    rows = examples.filter(pl.col("open_time") >= test_from)
     if rows.is_empty():
         raise DataError(
-            f"the tables hold no example from {test_from:%Y-%m-%d %H:%M} to "
-            f"{test_until:%Y-%m-%d %H:%M} UTC, the candidate's test rows",
+            f"the tables hold no example from {test_from:%Y-%m-%d %H:%M} UTC on, where the "
+            "candidate's test rows begin",
             hint="train a new candidate with ./task track",
         )
     if champion is None:

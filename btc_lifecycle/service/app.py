@@ -5,6 +5,7 @@ request to answer (predicting), the model (holder) and the form of errors (error
 """
 
 import asyncio
+import ipaddress
 import math
 import secrets
 from collections.abc import AsyncIterator
@@ -110,13 +111,21 @@ class Endpoints:
 
     async def check_key(
         self,
+        request: Request,
         header: Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))],
         bearer: Annotated[
             HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False))
         ],
     ) -> None:
-        """Refuse a request without the right key, where the settings hold one."""
+        """Refuse a request without the right key; without a key, all but this machine's own."""
         wanted = self._settings.api_key
+        if not wanted and _is_remote(request):
+            raise ApiError(
+                401,
+                "unauthorized",
+                "no API key is set, so only requests of the same machine are answered",
+                hint="set BTC_API_KEY where the service runs, and send it as X-API-Key",
+            )
         given = header or (bearer.credentials if bearer else "")
         if wanted and not secrets.compare_digest(given.encode(), wanted.encode()):
             raise ApiError(
@@ -250,3 +259,11 @@ def __getattr__(name: str) -> FastAPI:
     )
     globals()["app"] = app
     return app
+
+
+def _is_remote(request: Request) -> bool:
+    try:
+        return not ipaddress.ip_address(request.client.host if request.client else "").is_loopback
+    except ValueError:
+        # No address, so a local socket or a test's client.
+        return False

@@ -100,8 +100,9 @@ class LiveModel:
         return loaded
 
 
-def _key(version: ModelVersion) -> tuple[str, str]:
-    return version.name, version.version
+def _key(version: ModelVersion) -> tuple[str, str, str]:
+    # A registry that was made anew counts its versions from 1 again.
+    return version.name, version.version, version.run_id
 
 
 def _try_out(model: LoadedModel) -> None:

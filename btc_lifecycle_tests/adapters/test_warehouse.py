@@ -24,7 +24,6 @@ from btc_lifecycle.adapters.warehouse import (
     Warehouse,
     is_table,
     read_rows,
-    table_source,
     upsert_rows,
 )
 from btc_lifecycle.domain.errors import (
@@ -146,7 +145,7 @@ class TestRoundTrip:
         assert warehouse.read(table, window_days=1).height == 4
         assert warehouse.count(table) == len(warehouse.open_times(table, symbol="BTC/USDT")) == 4
         assert warehouse.last_open_time(table, symbol="BTC/USDT") == START + 3 * MINUTE
-        assert warehouse.source(table) == "synthetic"
+        assert warehouse.source() == "synthetic"
 
 
 class TestUpsert:
@@ -300,16 +299,27 @@ class TestRefusals:
         with pytest.raises(DataError) as refusal:
             warehouse.upsert(CANDLES, make_candles(9, seed=1), source="synthetic")
         assert refusal.value.message == (
-            "table candles holds candles of source 'binance', these are from 'synthetic'"
+            "the database holds candles of source 'binance', these are from 'synthetic'"
         )
         assert "BTC_DATA_DIR" in refusal.value.hint
-        assert warehouse.source(CANDLES) == "binance"
+        assert warehouse.source() == "binance"
         assert_frame_equal(warehouse.read(CANDLES), stored)
+
+    def test_one_database_holds_one_source_whatever_its_tables_are_called(
+        self, warehouse: Warehouse, stored: pl.DataFrame
+    ):
+        """A second table of candles took another source's rows, and features mixed both."""
+        with pytest.raises(DataError, match="holds candles of source 'binance'"):
+            warehouse.upsert(CANDLES.renamed("candles_two"), stored, source="synthetic")
+        with pytest.raises(DataError, match="holds candles of source 'binance'"):
+            warehouse.require_source("synthetic")
+        warehouse.require_source("binance")
+        assert warehouse.count(CANDLES.renamed("candles_two")) == 0
 
     def test_a_sources_name_is_kept_letter_by_letter(self, warehouse: Warehouse):
         hostile = "it's; DROP TABLE candles; --"
         warehouse.upsert(CANDLES, make_candles(3), source=hostile)
-        assert warehouse.source(CANDLES) == hostile
+        assert warehouse.source() == hostile
         assert warehouse.upsert(CANDLES, make_candles(3), source=hostile).n_total == 3
 
     def test_a_table_with_the_columns_of_another_version_is_not_written(self, warehouse: Warehouse):
@@ -410,11 +420,10 @@ class TestReading:
         assert warehouse.count(OUTCOMES) == 0
         assert warehouse.last_open_time(FEATURES, symbol="BTC/USDT") is None
         assert warehouse.open_times(FEATURES, symbol="BTC/USDT").dtype == UTC_TIME
-        assert warehouse.source(FEATURES) is None
+        assert warehouse.source() is None
         with warehouse.connect(read_only=True) as connection:
             assert is_table(connection, CANDLES)
             assert not is_table(connection, DRIFT_METRICS)
-            assert table_source(connection, CANDLES) is None
 
     def test_a_file_that_is_not_there_yet_is_nothing_to_serve(self, warehouse: Warehouse):
         for read in (warehouse.read, warehouse.count):
@@ -430,7 +439,7 @@ class TestReading:
         """An ingest that found no candle was told to run an ingest."""
         assert warehouse.last_open_time(CANDLES, symbol="BTC/USDT") is None
         assert warehouse.open_times(CANDLES, symbol="BTC/USDT").is_empty()
-        assert warehouse.source(CANDLES) is None
+        assert warehouse.source() is None
         assert not warehouse.path.parent.exists()
 
 

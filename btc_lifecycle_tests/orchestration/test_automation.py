@@ -10,11 +10,21 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+# Dagster refuses a queued run without its origin and has no public name for it.
+from dagster._core.remote_origin import (
+    RegisteredCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
+
 from btc_lifecycle.domain.monitor.retraining import DriftFacts
-from btc_lifecycle.orchestration.assets.monitor import NO_METRICS
-from btc_lifecycle.orchestration.automation import (
-    CAUSE,
+from btc_lifecycle.orchestration.assets.monitor import (
     CHAMPION,
+    NO_METRICS,
+    count_attempts,
+    count_failures,
+)
+from btc_lifecycle.orchestration.automation import (
     REASON,
     ingest_every_minute,
     monitor_hourly,
@@ -23,7 +33,9 @@ from btc_lifecycle.orchestration.automation import (
 from btc_lifecycle_tests.orchestration.small_lifecycle import LIFECYCLE, small_settings
 
 TRAINED_AT = datetime(2024, 1, 5, 23, 44, tzinfo=UTC)
-CAUSE_OF_FACTS = "v3-trained-20240105T2344"
+SUCCESS = dg.DagsterRunStatus.SUCCESS
+FAILURE = dg.DagsterRunStatus.FAILURE
+CANCELED = dg.DagsterRunStatus.CANCELED
 POLICY = LIFECYCLE.monitor.retraining
 DRIFTED = DriftFacts(
     drifted=(
@@ -64,11 +76,39 @@ def tick(instance: dg.DagsterInstance, folder: Path) -> dg.RunRequest | dg.SkipR
     return decided
 
 
+def evaluated_after(hours: int) -> DriftFacts:
+    """The same drift, found by an evaluation some hours later."""
+    return replace(DRIFTED, market_now=DRIFTED.market_now + timedelta(hours=hours))
+
+
+def requested(instance: dg.DagsterInstance, folder: Path) -> dg.RunRequest:
+    decided = tick(instance, folder)
+    assert isinstance(decided, dg.RunRequest), decided
+    return decided
+
+
+def skipped_because(instance: dg.DagsterInstance, folder: Path) -> str:
+    decided = tick(instance, folder)
+    assert isinstance(decided, dg.SkipReason), decided
+    return decided.skip_message or ""
+
+
 def run_asked_for(
     instance: dg.DagsterInstance, request: dg.RunRequest, status: dg.DagsterRunStatus
-) -> None:
+) -> dg.DagsterRun:
     """Leave a run as the daemon does that answers a request."""
-    instance.add_run(dg.DagsterRun(job_name="training_job", tags=dict(request.tags), status=status))
+    repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("lifecycle"), "lifecycle")
+    run = dg.DagsterRun(
+        job_name="training_job",
+        tags=dict(request.tags),
+        status=status,
+        remote_job_origin=RemoteJobOrigin(repository, "training_job"),
+    )
+    return instance.add_run(run)
+
+
+def run_by_hand(instance: dg.DagsterInstance, status: dg.DagsterRunStatus) -> None:
+    instance.add_run(dg.DagsterRun(job_name="training_job", status=status))
 
 
 def test_without_drift_metrics_the_sensor_says_what_to_do(
@@ -81,10 +121,8 @@ def test_without_drift_the_sensor_gives_the_verdicts_reason(
     instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     record(instance, replace(DRIFTED, drifted=DRIFTED.drifted[:2]))
-    skipped = tick(instance, tmp_path)
-    assert isinstance(skipped, dg.SkipReason)
-    assert skipped.skip_message is not None
-    assert skipped.skip_message.startswith("2 of 28 features drifted (5 needed): log_return_1m")
+    reason = skipped_because(instance, tmp_path)
+    assert reason.startswith("2 of 28 features drifted (5 needed): log_return_1m")
 
 
 def test_the_newest_metrics_count(instance: dg.DagsterInstance, tmp_path: Path) -> None:
@@ -93,86 +131,144 @@ def test_the_newest_metrics_count(instance: dg.DagsterInstance, tmp_path: Path) 
     assert isinstance(tick(instance, tmp_path), dg.SkipReason)
 
 
-def test_drift_asks_for_one_training_with_its_reason_and_cause(
+def test_drift_asks_for_one_training_with_its_reason_and_champion(
     instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     record(instance, DRIFTED)
-    request = tick(instance, tmp_path)
-    assert isinstance(request, dg.RunRequest)
-    assert request.run_key == f"{CAUSE_OF_FACTS}-try-1"
-    assert request.tags[CAUSE] == CAUSE_OF_FACTS
+    request = requested(instance, tmp_path)
+    assert request.run_key == "v3-window-20240106T2344"
     assert request.tags[CHAMPION] == "3"
     assert request.tags[REASON].startswith("5 of 28 features drifted (5 needed)")
     assert retrain_on_drift.job_name == "training_job"
 
 
+@pytest.mark.parametrize("status", [SUCCESS, FAILURE, CANCELED])
+def test_an_evaluation_keeps_its_run_key_so_that_it_gives_one_run_and_the_next_another(
+    instance: dg.DagsterInstance, tmp_path: Path, status: dg.DagsterRunStatus
+) -> None:
+    """A retraining whose candidate was refused starts a cooldown besides, which the facts carry."""
+    record(instance, DRIFTED)
+    first = requested(instance, tmp_path)
+    run_asked_for(instance, first, status)
+    assert requested(instance, tmp_path).run_key == first.run_key
+    record(instance, evaluated_after(hours=1))
+    assert requested(instance, tmp_path).run_key == "v3-window-20240107T0044"
+
+
 @pytest.mark.parametrize(
-    "status",
-    [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.CANCELED],
+    ("status", "told"),
+    [
+        (dg.DagsterRunStatus.QUEUED, "queued"),
+        (dg.DagsterRunStatus.NOT_STARTED, "not started"),
+        (dg.DagsterRunStatus.STARTING, "starting"),
+        (dg.DagsterRunStatus.STARTED, "started"),
+        (dg.DagsterRunStatus.CANCELING, "canceling"),
+    ],
 )
-def test_the_same_cause_keeps_its_run_key_so_that_no_second_run_starts(
+def test_an_unfinished_retraining_is_named_and_waited_for(
+    instance: dg.DagsterInstance, tmp_path: Path, status: dg.DagsterRunStatus, told: str
+) -> None:
+    record(instance, DRIFTED)
+    run = run_asked_for(instance, requested(instance, tmp_path), status)
+    record(instance, evaluated_after(hours=1))
+    reason = skipped_because(instance, tmp_path)
+    assert reason == f"retraining run {run.run_id} has not ended ({told})"
+
+
+def test_a_training_by_hand_is_not_waited_for(instance: dg.DagsterInstance, tmp_path: Path) -> None:
+    record(instance, DRIFTED)
+    run_by_hand(instance, dg.DagsterRunStatus.STARTED)
+    assert requested(instance, tmp_path)
+
+
+def test_failed_runs_are_answered_evaluation_by_evaluation_up_to_the_limit(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    run_keys = set()
+    for hours in range(POLICY.max_attempts):
+        record(instance, evaluated_after(hours))
+        request = requested(instance, tmp_path)
+        run_keys.add(request.run_key)
+        run_asked_for(instance, request, FAILURE)
+    assert len(run_keys) == POLICY.max_attempts
+    record(instance, evaluated_after(POLICY.max_attempts))
+    assert skipped_because(instance, tmp_path).startswith(
+        "3 retraining runs for version 3 failed since a training last succeeded (limit 3), look at "
+        "them in the UI and train by hand; 5 of 28 features drifted"
+    )
+    run_by_hand(instance, FAILURE)
+    assert skipped_because(instance, tmp_path).startswith("3 retraining runs")
+    run_by_hand(instance, SUCCESS)
+    assert requested(instance, tmp_path)
+
+
+def test_ticks_on_one_evaluation_do_not_use_up_the_failures(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    record(instance, DRIFTED)
+    run_asked_for(instance, requested(instance, tmp_path), FAILURE)
+    assert len({requested(instance, tmp_path).run_key for _ in range(5)}) == 1
+
+
+def test_canceled_runs_count_as_neither_attempt_nor_failure(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    for hours in range(POLICY.max_attempts + 1):
+        record(instance, evaluated_after(hours))
+        run_asked_for(instance, requested(instance, tmp_path), CANCELED)
+    assert count_attempts(instance, "3") == count_failures(instance, "3") == 0
+
+
+def test_refused_candidates_are_counted_as_attempts_until_another_champion_serves(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    """Failures before a success are forgotten, attempts are not."""
+    for attempt in range(POLICY.max_attempts):
+        for hours in (100 * attempt, 100 * attempt + 1):
+            record(instance, evaluated_after(hours))
+            status = SUCCESS if hours % 100 else FAILURE
+            run_asked_for(instance, requested(instance, tmp_path), status)
+    assert count_attempts(instance, "3") == POLICY.max_attempts
+    assert count_failures(instance, "3") == 0
+    reason = skipped_because(instance, tmp_path)
+    assert reason.startswith("3 retrainings did not replace version 3 (limit 3)")
+    record(instance, replace(DRIFTED, champion_version="4"))
+    assert requested(instance, tmp_path).run_key == "v4-window-20240106T2344"
+
+
+def test_failures_for_another_champion_do_not_count(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    for _ in range(POLICY.max_attempts):
+        record(instance, DRIFTED)
+        run_asked_for(instance, requested(instance, tmp_path), FAILURE)
+    record(instance, replace(DRIFTED, champion_version="4"))
+    assert requested(instance, tmp_path)
+
+
+def test_the_sensor_counts_anew_whatever_the_evaluation_counted(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    record(instance, replace(DRIFTED, n_attempts=9, n_failures=9))
+    assert requested(instance, tmp_path)
+
+
+@pytest.mark.parametrize("status", [SUCCESS, FAILURE])
+def test_trainings_that_the_sensor_did_not_ask_for_are_neither_attempts_nor_failures(
     instance: dg.DagsterInstance, tmp_path: Path, status: dg.DagsterRunStatus
 ) -> None:
     record(instance, DRIFTED)
-    first = tick(instance, tmp_path)
-    assert isinstance(first, dg.RunRequest)
-    run_asked_for(instance, first, status)
-    again = tick(instance, tmp_path)
-    assert isinstance(again, dg.RunRequest)
-    assert again.run_key == first.run_key
-
-
-def test_a_failed_run_makes_room_for_another_until_the_limit_of_attempts(
-    instance: dg.DagsterInstance, tmp_path: Path
-) -> None:
-    record(instance, DRIFTED)
-    for attempt in range(1, POLICY.max_attempts + 1):
-        request = tick(instance, tmp_path)
-        assert isinstance(request, dg.RunRequest)
-        assert request.run_key == f"{CAUSE_OF_FACTS}-try-{attempt}"
-        run_asked_for(instance, request, dg.DagsterRunStatus.FAILURE)
-    skipped = tick(instance, tmp_path)
-    assert isinstance(skipped, dg.SkipReason)
-    assert skipped.skip_message is not None
-    assert skipped.skip_message.startswith("3 retrainings did not replace version 3 (limit 3)")
-
-
-def test_refused_candidates_count_as_attempts_too(
-    instance: dg.DagsterInstance, tmp_path: Path
-) -> None:
-    """Each moves the time of the newest training, and so the cause, but not the champion."""
-    for days in range(POLICY.max_attempts):
-        trained_at = TRAINED_AT + timedelta(days=2 * days)
-        record(
-            instance,
-            replace(DRIFTED, last_trained_at=trained_at, market_now=trained_at + timedelta(days=1)),
-        )
-        request = tick(instance, tmp_path)
-        assert isinstance(request, dg.RunRequest)
-        run_asked_for(instance, request, dg.DagsterRunStatus.SUCCESS)
-    assert isinstance(tick(instance, tmp_path), dg.SkipReason)
-    record(instance, replace(DRIFTED, champion_version="4"))
-    assert isinstance(tick(instance, tmp_path), dg.RunRequest)
-
-
-def test_trainings_that_the_sensor_did_not_ask_for_are_no_attempts(
-    instance: dg.DagsterInstance, tmp_path: Path
-) -> None:
-    record(instance, DRIFTED)
     for _ in range(POLICY.max_attempts):
-        instance.add_run(dg.DagsterRun(job_name="training_job", status=dg.DagsterRunStatus.FAILURE))
-    request = tick(instance, tmp_path)
-    assert isinstance(request, dg.RunRequest)
-    assert request.run_key == f"{CAUSE_OF_FACTS}-try-1"
+        run_by_hand(instance, status)
+    assert requested(instance, tmp_path)
+    assert count_attempts(instance, None) == count_failures(instance, None) == 0
 
 
 def test_a_champion_whose_training_time_is_unknown_can_be_retrained(
     instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     record(instance, replace(DRIFTED, last_trained_at=None))
-    request = tick(instance, tmp_path)
-    assert isinstance(request, dg.RunRequest)
-    assert request.run_key == "v3-trained-unknown-try-1"
+    assert requested(instance, tmp_path).run_key == "v3-window-20240106T2344"
 
 
 def scheduled(time: datetime) -> dg.RunRequest:

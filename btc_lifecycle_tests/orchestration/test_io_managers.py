@@ -58,6 +58,7 @@ def materialize(
     *upstream: dg.AssetsDefinition,
     partition_key: str | None = None,
     window_days: int = 30,
+    warmup_days: int = 0,
     candles_table: str = "candles",
     raises: bool = True,
 ) -> dg.ExecuteInProcessResult:
@@ -69,7 +70,10 @@ def materialize(
         raise_on_error=raises,
         resources={
             "io_manager": WarehouseIOManager(
-                database=str(warehouse.path), window_days=window_days, candles_table=candles_table
+                database=str(warehouse.path),
+                window_days=window_days,
+                warmup_days=warmup_days,
+                candles_table=candles_table,
             )
         },
     )
@@ -277,6 +281,16 @@ class TestLoading:
         newest = loaded(warehouse, "labels", window_days=1)
         assert_frame_equal(newest, two_days[-1440:])
         assert_frame_equal(loaded(warehouse, "labels", window_days=3), two_days)
+
+    def test_only_candles_are_loaded_with_the_days_that_warm_features_up(
+        self, warehouse: Warehouse
+    ):
+        """Features and labels came with a day more, so that training had a longer window than set."""
+        warehouse.upsert(LABELS, labels(0, 3 * 1440))
+        warehouse.upsert(CANDLES, make_candles(3 * 1440))
+        options = {"window_days": 1, "warmup_days": 1}
+        assert loaded(warehouse, "labels", **options).height == 1440
+        assert loaded(warehouse, "candles", **options).height == 2 * 1440
 
     def test_a_table_that_is_not_there_yet_is_an_empty_frame(self, warehouse: Warehouse):
         warehouse.upsert(CANDLES, make_candles(1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 
@@ -19,7 +20,8 @@ from btc_lifecycle.orchestration.learning import (
     code_version,
     facts_of,
     probabilities,
-    scored_candidate,
+    require_eligible,
+    rival_of,
     time_of,
     title_facts,
     unseen_rows,
@@ -31,15 +33,19 @@ from btc_lifecycle_tests.orchestration.small_lifecycle import LIFECYCLE
 CANDLES = make_candles(600)
 LABELS = label_by_horizon(CANDLES, horizon_min=15)
 TABLE = compute_features(CANDLES)[WARMUP_MIN:]
+NEWEST = LABELS["open_time"].to_list()[-1]
 TEST_FROM, TEST_UNTIL = START + timedelta(minutes=400), START + timedelta(minutes=499)
 
 
-def model_version(**tags: datetime) -> ModelVersion:
+def model_version(
+    *, horizon_min: int = 15, source: str = "synthetic", **tags: datetime
+) -> ModelVersion:
+    times = {name: time.isoformat() for name, time in tags.items()}
     return ModelVersion(
         name="bitcoin-model",
         version="1",
         run_id="run",
-        tags={name: time.isoformat() for name, time in tags.items()},
+        tags={"horizon_min": str(horizon_min), "source": source, **times},
         metrics={},
         feature_names=FEATURES,
         created_at=START,
@@ -53,10 +59,42 @@ def open_times(rows: pl.DataFrame) -> tuple[datetime, datetime]:
     return rows["open_time"].to_list()[0], rows["open_time"].to_list()[-1]
 
 
-def test_a_candidate_alone_is_judged_on_all_of_its_test_rows() -> None:
+def test_a_candidate_alone_is_judged_on_all_rows_since_its_test_began() -> None:
+    """Bounded by the test's end, a deferred candidate never saw enough rows to be judged."""
     rows = unseen_rows(TABLE, LABELS, CANDIDATE)
-    assert open_times(rows) == (TEST_FROM, TEST_UNTIL)
-    assert rows.height == 100
+    assert open_times(rows) == (TEST_FROM, NEWEST)
+    assert rows.height == (NEWEST - TEST_FROM) // timedelta(minutes=1) + 1
+
+
+def test_only_labels_of_the_candidates_own_horizon_count() -> None:
+    """After a change of the horizon both models were judged on a target they did not learn."""
+    mixed = pl.concat([LABELS[:450], label_by_horizon(CANDLES, horizon_min=30)[450:]])
+    rows = unseen_rows(TABLE, mixed, CANDIDATE)
+    assert open_times(rows) == (TEST_FROM, LABELS["open_time"].to_list()[449])
+    with pytest.raises(DataError, match="no example from"):
+        unseen_rows(TABLE, mixed[450:], CANDIDATE)
+
+
+def test_a_champion_of_the_same_kind_is_a_rival() -> None:
+    assert rival_of(CANDIDATE, CANDIDATE, TABLE) == (CANDIDATE, "")
+    assert rival_of(CANDIDATE, None, TABLE) == (None, "")
+
+
+@pytest.mark.parametrize(
+    ("champion", "why"),
+    [
+        (model_version(horizon_min=60), "champion 1 has horizon_min 60, not 15"),
+        (model_version(source="binance"), "champion 1 has source binance, not synthetic"),
+        (
+            replace(CANDIDATE, feature_names=("old", *FEATURES)),
+            "champion 1 needs old, no features any more",
+        ),
+    ],
+)
+def test_a_champion_that_the_rows_cannot_judge_is_no_rival(
+    champion: ModelVersion, why: str
+) -> None:
+    assert rival_of(CANDIDATE, champion, TABLE) == (None, why)
 
 
 def test_rows_that_the_champion_learnt_from_are_left_out() -> None:
@@ -64,11 +102,11 @@ def test_rows_that_the_champion_learnt_from_are_left_out() -> None:
     rows = unseen_rows(
         TABLE, LABELS, CANDIDATE, champion=model_version(trained_until=trained_until)
     )
-    assert open_times(rows) == (trained_until, TEST_UNTIL)
+    assert open_times(rows) == (trained_until, NEWEST)
 
 
 def test_a_champion_that_has_seen_every_row_leaves_none() -> None:
-    champion = model_version(trained_until=TEST_UNTIL + timedelta(minutes=1))
+    champion = model_version(trained_until=NEWEST + timedelta(minutes=1))
     assert unseen_rows(TABLE, LABELS, CANDIDATE, champion=champion).is_empty()
 
 
@@ -84,7 +122,7 @@ def test_a_champion_of_other_features_is_given_rows_with_both_sets() -> None:
 
 
 def test_a_candidate_whose_test_rows_are_gone_is_refused() -> None:
-    with pytest.raises(DataError, match="no example from 2024-01-01 06:40 to 2024-01-01 08:19 UTC"):
+    with pytest.raises(DataError, match="no example from 2024-01-01 06:40 UTC on"):
         unseen_rows(TABLE[:100], LABELS, CANDIDATE)
 
 
@@ -107,13 +145,18 @@ def test_facts_say_what_was_trained_and_tested_on_in_times_that_can_be_read_back
     assert shown["Tested on"].endswith(f"to {examples['open_time'].max():%Y-%m-%d %H:%M} UTC")
 
 
-def test_a_candidate_without_scores_does_not_reach_the_gate(registry: Registry) -> None:
+def test_a_candidate_without_scores_does_not_reach_the_gate() -> None:
     """Promoted, it left monitoring without a test log-loss to hold the live one against."""
-    run_id = log_candidate(registry)
-    with pytest.raises(NothingToServeError, match=f"{run_id} was never scored"):
-        scored_candidate(registry, run_id)
-    registry.log_metrics(run_id, {"test_log_loss": 0.69})
-    assert scored_candidate(registry, run_id).run_id == run_id
+    with pytest.raises(NothingToServeError, match="MLflow run run was never scored"):
+        require_eligible(CANDIDATE, source="synthetic")
+    require_eligible(replace(CANDIDATE, metrics={"test_log_loss": 0.69}), source="synthetic")
+
+
+def test_a_candidate_of_another_source_does_not_reach_the_gate() -> None:
+    """The newest candidate of a shared MLflow store was judged on another market's rows."""
+    scored = replace(CANDIDATE, metrics={"test_log_loss": 0.69})
+    with pytest.raises(DataError, match="trained on source 'synthetic', the database holds 'b"):
+        require_eligible(scored, source="binance")
 
 
 def test_probabilities_are_those_of_the_logged_model(registry: Registry) -> None:

@@ -367,6 +367,21 @@ def test_the_key_is_asked_for_where_one_is_set(champion_uri, tmp_path, headers, 
         assert client.get("/live").status_code == client.get("/health").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("address", "status"),
+    [("127.0.0.1", 200), ("::1", 200), ("192.0.2.7", 401), ("2001:db8::7", 401)],
+)
+def test_without_a_key_only_the_same_machine_is_answered(champion_uri, tmp_path, address, status):
+    """Bound to every address by uvicorn itself, the service answered anybody."""
+    app = create_app(service_settings(champion_uri, tmp_path))
+    with TestClient(app, client=(address, 50_000)) as client:
+        app.state.live.refresh()
+        answer = client.post("/predict", json={"features": ROW})
+        assert answer.status_code == status
+        if status == 401:
+            assert "BTC_API_KEY" in error_of(answer)["hint"]
+
+
 def test_a_body_that_never_ends_is_given_up(champion_uri, tmp_path):
     app = create_app(service_settings(champion_uri, tmp_path, body_timeout_seconds=0.05))
     sent: list[dict[str, object]] = []

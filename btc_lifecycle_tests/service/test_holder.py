@@ -56,6 +56,16 @@ def test_a_moved_alias_is_followed_and_a_rollback_too(registry):
     assert serves(live, "1", seed=0)
 
 
+def test_a_registry_made_anew_is_followed_though_its_numbers_start_again(registry):
+    """The old booster answered with the new version's feature names: a wrong score or a 500."""
+    promote_new(registry, seed=0)
+    live = live_model(registry)
+    mlflow.MlflowClient(registry.tracking_uri).delete_registered_model(registry.model_name)
+    promote_new(registry, seed=1)
+    live.refresh()
+    assert serves(live, "1", seed=1)
+
+
 def test_a_new_candidate_alone_changes_nothing(registry):
     promote_new(registry)
     live = live_model(registry)

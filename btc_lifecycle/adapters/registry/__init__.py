@@ -13,6 +13,7 @@ from btc_lifecycle.adapters.registry.records import (
     HOW_TO_TRAIN,
     MODEL_NAME,
     PREVIOUS_ALIAS,
+    ROLLED_BACK,
     UNREGISTERED,
     ModelVersion,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "HOW_TO_TRAIN",
     "MODEL_NAME",
     "PREVIOUS_ALIAS",
+    "ROLLED_BACK",
     "UNREGISTERED",
     "ModelVersion",
     "Registry",

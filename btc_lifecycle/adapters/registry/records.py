@@ -15,6 +15,9 @@ CHAMPION_ALIAS = "production"
 CANDIDATE_ALIAS = "candidate"
 PREVIOUS_ALIAS = "previous"
 
+ROLLED_BACK = "rolled back"
+"""Verdict on a champion that was taken from its place: it does not come back by itself."""
+
 DIGEST_TAG = "model_sha256"
 MODEL_URI_TAG = "model_uri"
 FEATURE_NAMES_TAG = "feature_names"

@@ -17,6 +17,7 @@ from btc_lifecycle.adapters.registry.records import (
     MODEL_NAME,
     MODEL_URI_TAG,
     PREVIOUS_ALIAS,
+    ROLLED_BACK,
     UNREGISTERED,
     ModelVersion,
     feature_names_of,
@@ -148,6 +149,8 @@ class Registry(CandidateRuns):
                 f"{self.model_name} has no version before the champion to go back to",
                 hint="a rollback is possible after a second promotion",
             )
+        reason = f"version {previous.version} serves in its place"
+        self._tag_verdict(old.version, ROLLED_BACK, reason=reason, market_time=None)
         self._move(CHAMPION_ALIAS, previous.version)
         self._move(PREVIOUS_ALIAS, old.version)
         return previous

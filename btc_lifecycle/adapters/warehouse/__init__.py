@@ -6,7 +6,6 @@ from btc_lifecycle.adapters.warehouse.rows import (
     UpsertCounts,
     is_table,
     read_rows,
-    table_source,
     upsert_rows,
 )
 from btc_lifecycle.adapters.warehouse.warehouse import LOCK_WAIT, Warehouse
@@ -17,6 +16,5 @@ __all__ = [
     "Warehouse",
     "is_table",
     "read_rows",
-    "table_source",
     "upsert_rows",
 ]

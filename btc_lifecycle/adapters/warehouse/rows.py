@@ -17,6 +17,9 @@ from btc_lifecycle.domain.tables import UTC_TIME, Table
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+_SOURCE = "source: "
+"""Start of the comment by which a table names the market that it came from."""
+
 _INCOMING = "_incoming"
 """What a frame is called while it is written; no table's name begins with an underscore."""
 
@@ -99,27 +102,29 @@ def read_rows(
     )
 
 
-def table_source(connection: DuckDBPyConnection, table: Table) -> str | None:
-    """Return the market named in the table's comment, where there is one."""
+def database_source(connection: DuckDBPyConnection) -> str | None:
+    """Return the market that the database's candles came from, None while it has none."""
     comments = connection.execute(
-        "SELECT comment FROM duckdb_tables() WHERE schema_name = 'main' AND table_name = ? "
-        "AND comment IS NOT NULL",
-        [table.name],
+        "SELECT comment FROM duckdb_tables() WHERE schema_name = 'main' AND starts_with(comment, ?)",
+        [_SOURCE],
     ).fetchall()
-    return str(comments[0][0]).removeprefix("source: ") if comments else None
+    return str(comments[0][0]).removeprefix(_SOURCE) if comments else None
+
+
+def refuse_other_source(held: str | None, *, source: str) -> None:
+    """Raise DataError where a database holds candles of another source than the one at hand."""
+    if held not in {None, source}:
+        raise DataError(
+            f"the database holds candles of source {held!r}, these are from {source!r}",
+            hint="one database holds one source; set BTC_DATA_DIR or FEATURE_DB_PATH to another place",
+        )
 
 
 def _claim(connection: DuckDBPyConnection, table: Table, *, source: str) -> None:
-    held = table_source(connection, table)
-    if held is None:
-        # COMMENT takes no parameters; the source is a header of the exchange, so quotes are doubled.
-        literal = f"source: {source}".replace("'", "''")
-        connection.execute(f"COMMENT ON TABLE {quoted(table)} IS '{literal}'")
-    elif held != source:
-        raise DataError(
-            f"table {table.name} holds candles of source {held!r}, these are from {source!r}",
-            hint="one database holds one source; set BTC_DATA_DIR or FEATURE_DB_PATH to another place",
-        )
+    refuse_other_source(database_source(connection), source=source)
+    # COMMENT takes no parameters; the source is a header of the exchange, so quotes are doubled.
+    literal = f"{_SOURCE}{source}".replace("'", "''")
+    connection.execute(f"COMMENT ON TABLE {quoted(table)} IS '{literal}'")
 
 
 def _create(connection: DuckDBPyConnection, table: Table) -> None:

@@ -18,10 +18,11 @@ import polars as pl
 
 from btc_lifecycle.adapters.warehouse.rows import (
     UpsertCounts,
+    database_source,
     is_table,
     quoted,
     read_rows,
-    table_source,
+    refuse_other_source,
     upsert_rows,
 )
 from btc_lifecycle.domain.errors import (
@@ -147,12 +148,16 @@ class Warehouse:
             ).pl()
         return times["open_time"].dt.replace_time_zone("UTC")
 
-    def source(self, table: Table) -> str | None:
-        """Return the market that claimed the table, or None while nobody has."""
+    def source(self) -> str | None:
+        """Return the market that the candles came from, None while there are none."""
         if not self.path.exists():
             return None
         with self.connect(read_only=True) as connection:
-            return table_source(connection, table)
+            return database_source(connection)
+
+    def require_source(self, source: str) -> None:
+        """Raise DataError where the database holds candles of another source."""
+        refuse_other_source(self.source(), source=source)
 
     def _opened(self, *, read_only: bool) -> DuckDBPyConnection:
         import duckdb  # noqa: PLC0415  # as above

@@ -19,6 +19,9 @@ from btc_lifecycle.domain.tables import FEATURE_COLUMNS, FEATURES
 
 FEATURE_NAMES: tuple[str, ...] = tuple(column.name for column in FEATURE_COLUMNS)
 WARMUP_MIN = 240
+# An example needs every feature it is made of. A feature rarer than this would cost more than half
+# of the examples; over days of history, warm-up and gaps leave every other one far above it.
+MIN_KNOWN_SHARE = 0.5
 
 _MINUTES_PER_DAY = 1440
 _MINUTES_PER_WEEK = 7 * _MINUTES_PER_DAY
@@ -96,8 +99,13 @@ def compute_features(candles: pl.DataFrame) -> pl.DataFrame:
 
 
 def available_features(features: pl.DataFrame) -> tuple[str, ...]:
-    """Return the names of the features that have a value in any row, in their usual order."""
-    return tuple(name for name in FEATURE_NAMES if features[name].count() > 0)
+    """Return the names of the features that have a value in enough rows, in their usual order.
+
+    Enough is MIN_KNOWN_SHARE of the rows in which the best-known feature has one.
+    """
+    n_known = {name: features[name].count() for name in FEATURE_NAMES}
+    n_wanted = max(MIN_KNOWN_SHARE * max(n_known.values()), 1)
+    return tuple(name for name in FEATURE_NAMES if n_known[name] >= n_wanted)
 
 
 def _refuse_disorder(candles: pl.DataFrame) -> None:
@@ -130,18 +138,27 @@ def _compute_block(candles: pl.DataFrame) -> pl.DataFrame:
         moments[f"log_volume_deviation_{window_min}m"] = (squares / window_min).sqrt()
     formulas = {name: feature.formula for name, feature in _FEATURES.items()}
     return (
-        candles.with_columns(**sums, **moments)
-        .select("symbol", "open_time", **formulas)
+        candles.with_columns(_consecutive_minutes(), **sums, **moments)
+        .select("symbol", "open_time", "consecutive_min", **formulas)
         .with_columns(_where_known(name, span_min=_FEATURES[name].span_min) for name in formulas)
+        .drop("consecutive_min")
     )
+
+
+def _consecutive_minutes() -> pl.Expr:
+    """Return how many steps of exactly one minute lead up to each row without a break.
+
+    A window's two ends do not tell: a candle too many makes up for one that is missing.
+    """
+    row = pl.int_range(pl.len())
+    is_step = pl.col("open_time").diff() == timedelta(minutes=1)
+    last_break = pl.when(~is_step.fill_null(value=False)).then(row).forward_fill()
+    return (row - last_break).alias("consecutive_min")
 
 
 def _where_known(name: str, *, span_min: int) -> pl.Expr:
     value = pl.col(name)
-    if span_min == 0:
-        return pl.when(value.is_finite()).then(value)
-    is_gapless = pl.col("open_time").diff(span_min) == timedelta(minutes=span_min)
-    return pl.when(value.is_finite() & is_gapless).then(value)
+    return pl.when(value.is_finite() & (pl.col("consecutive_min") >= span_min)).then(value)
 
 
 def _window_sum(values: pl.Series, *, window: int) -> pl.Series:

@@ -35,12 +35,12 @@ def decide(
         prior_up: Share of rises in the candidate's training part.
         direction: What happened: 1 or -1.
         champion_version: The champion's registered version.
-        min_rows: Fewest rows on which a champion may lose its place.
+        min_rows: Fewest rows that make a champion, the first one too: on one row, luck decides.
 
     Raises:
         DataError: For shapes that differ or probabilities out of range.
     """
-    n_wanted = 1 if champion is None else max(min_rows, 1)
+    n_wanted = max(min_rows, 1)
     if direction.size < n_wanted:
         return Verdict(
             promote=False,

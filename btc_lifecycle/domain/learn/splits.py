@@ -26,6 +26,9 @@ class SplitPolicy:
     min_rows: int
 
     def __post_init__(self) -> None:
+        if self.min_rows < 1:
+            # ValueError, since the settings turn it into a message that names the file and the key.
+            raise ValueError("min_rows must be at least 1")
         if not (
             self.validation_fraction > 0.0
             and self.test_fraction > 0.0
@@ -76,7 +79,7 @@ def split_by_time(examples: pl.DataFrame, *, policy: SplitPolicy) -> Split:
     Raises:
         DataError: For fewer rows than the policy wants, or too few to fill three parts.
     """
-    if examples.height < max(policy.min_rows, 1):
+    if examples.height < policy.min_rows:
         raise DataError(
             f"{examples.height:,} examples with every feature and a matured label, "
             f"{policy.min_rows:,} wanted",

@@ -36,6 +36,17 @@ class TrainingParameters:
     min_data_in_leaf: int
     seed: int
 
+    def __post_init__(self) -> None:
+        # ValueError, since the settings turn it into a message that names the file and the key.
+        if self.num_boost_round < 1 or self.early_stopping_rounds < 1 or self.min_data_in_leaf < 1:
+            raise ValueError(
+                "num_boost_round, early_stopping_rounds and min_data_in_leaf must be at least 1"
+            )
+        if not 0.0 < self.learning_rate <= 1.0:
+            raise ValueError("learning_rate must be above 0 and at most 1")
+        if self.num_leaves < 2:
+            raise ValueError("num_leaves must be at least 2")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedModel:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NoReturn
 
@@ -14,29 +13,17 @@ from btc_lifecycle.domain.errors import DataError
 from btc_lifecycle.domain.tables import PREDICTIONS
 
 
-@dataclass(frozen=True, kw_only=True)
-class PredictionRecord:
-    """One scored row of one answer of the service: an object of the prediction log."""
-
-    prediction_id: str
-    row: int
-    symbol: str | None
-    open_time: datetime | None
-    model_name: str
-    model_version: str
-    made_at: datetime
-    probability_up: float
-    direction: int
-    features: tuple[float, ...]
-
-
 def predictions_frame(records: Iterable[Mapping[str, object]]) -> pl.DataFrame:
     """Return the predictions of a prediction log, each answer's row once, oldest first.
 
     Args:
-        records: Objects with ``PredictionRecord``'s fields as keys and times in ISO 8601 with an
-            offset, in any order. A row that comes again, as after an import that was cut short,
-            counts as its first copy says. Other keys are ignored.
+        records: One object for each scored row of an answer, in any order, with the keys
+            ``prediction_id`` (the answer's), ``row`` (its number within the answer, from 0),
+            ``symbol`` and ``open_time`` (null where the caller gave features only),
+            ``model_version``, ``made_at``, ``probability_up`` and ``direction`` (1 or -1). Times
+            are in ISO 8601 with an offset. Other keys, such as ``model_name`` and ``features``,
+            are ignored. A row that comes again, as after an import that was cut short, counts as
+            its first copy says.
 
     Returns:
         ``PREDICTIONS.schema`` in the order of ``made_at``, then of the answer's rows;

@@ -50,7 +50,9 @@ class DriftFacts:
         last_trained_at: Market time of the newest candidate's training, that is the end of its
             newest rows, test rows included; None without one.
         market_now: The exchange's time of the verdict.
-        n_attempts: Retrainings already started for this champion that did not replace it.
+        n_attempts: Retrainings for this champion that ended with a candidate that did not
+            replace it.
+        n_failures: Retrainings for this champion that failed since a training last succeeded.
     """
 
     drifted: tuple[str, ...]
@@ -62,6 +64,7 @@ class DriftFacts:
     last_trained_at: datetime | None
     market_now: datetime
     n_attempts: int = 0
+    n_failures: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the facts as JSON values, times in ISO 8601 with their offset."""
@@ -94,6 +97,8 @@ class DriftFacts:
                 last_trained_at=None if last_trained_at is None else _time(last_trained_at),
                 market_now=_time(document["market_now"]),
                 n_attempts=int(document["n_attempts"]),
+                # Facts of an earlier version do not have it; the sensor counts anew anyway.
+                n_failures=int(document.get("n_failures", 0)),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
@@ -117,6 +122,7 @@ def facts_from_metrics(
     last_trained_at: datetime | None,
     market_now: datetime,
     n_attempts: int = 0,
+    n_failures: int = 0,
 ) -> DriftFacts:
     """Return the facts that one evaluation's metrics give about the champion.
 
@@ -128,7 +134,9 @@ def facts_from_metrics(
         last_trained_at: Market time of the newest candidate's training, that is the end of its
             newest rows, test rows included; None without one.
         market_now: The exchange's time of the verdict.
-        n_attempts: Retrainings already started for this champion that did not replace it.
+        n_attempts: Retrainings for this champion that ended with a candidate that did not
+            replace it.
+        n_failures: Retrainings for this champion that failed since a training last succeeded.
 
     Raises:
         DataError: If the metrics come from several windows.
@@ -147,6 +155,7 @@ def facts_from_metrics(
         last_trained_at=last_trained_at,
         market_now=market_now,
         n_attempts=n_attempts,
+        n_failures=n_failures,
     )
 
 
@@ -154,8 +163,8 @@ def decide(facts: DriftFacts, *, policy: RetrainingPolicy) -> Verdict:
     """Return whether to retrain now, with the reason.
 
     Without a champion there is nothing that could have drifted. A cooldown outranks drift, and so
-    does the limit of attempts: where the market changed and retraining did not help, more of it
-    will not, and somebody has to look. More drift never turns a yes into a no.
+    do the limits: where the market changed and retraining did not help, or its runs fail again and
+    again, more of it will not, and somebody has to look. More drift never turns a yes into a no.
     """
     if facts.champion_version is None:
         return Verdict(retrain=False, reason="no champion serves, so nothing can have drifted")
@@ -167,13 +176,25 @@ def decide(facts: DriftFacts, *, policy: RetrainingPolicy) -> Verdict:
     has_drifted = len(facts.drifted) >= policy.min_drifted_features
     if not has_drifted and not _has_lost(facts, policy=policy):
         return Verdict(retrain=False, reason=evidence)
-    if facts.n_attempts >= policy.max_attempts:
-        reason = (
-            f"{facts.n_attempts} retrainings did not replace version {facts.champion_version} "
-            f"(limit {policy.max_attempts}), look at their reports and train by hand; {evidence}"
-        )
-        return Verdict(retrain=False, reason=reason)
+    limit_sentence = _limit_sentence(facts, policy=policy)
+    if limit_sentence is not None:
+        return Verdict(retrain=False, reason=f"{limit_sentence}; {evidence}")
     return Verdict(retrain=True, reason=evidence)
+
+
+def _limit_sentence(facts: DriftFacts, *, policy: RetrainingPolicy) -> str | None:
+    if facts.n_attempts >= policy.max_attempts:
+        return (
+            f"{facts.n_attempts} retrainings did not replace version {facts.champion_version} "
+            f"(limit {policy.max_attempts}), look at their reports and train by hand"
+        )
+    if facts.n_failures >= policy.max_attempts:
+        return (
+            f"{facts.n_failures} retraining runs for version {facts.champion_version} failed since "
+            f"a training last succeeded (limit {policy.max_attempts}), look at them in the UI and "
+            "train by hand"
+        )
+    return None
 
 
 def _cooldown_end(facts: DriftFacts, *, policy: RetrainingPolicy) -> datetime | None:

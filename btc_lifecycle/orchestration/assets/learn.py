@@ -4,6 +4,7 @@ Each reads its inputs, makes one call and reports figures; rules are in domain/l
 """
 
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
@@ -11,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from btc_lifecycle.adapters import clock
-from btc_lifecycle.adapters.registry import ModelVersion, Registry
+from btc_lifecycle.adapters.registry import ROLLED_BACK, ModelVersion, Registry
 from btc_lifecycle.adapters.warehouse import Warehouse
 from btc_lifecycle.domain.learn import evaluation as scoring
 from btc_lifecycle.domain.learn import promotion
@@ -20,7 +21,6 @@ from btc_lifecycle.domain.learn.labels import label_by_horizon
 from btc_lifecycle.domain.learn.splits import join_examples, split_by_time
 from btc_lifecycle.domain.learn.training import predict_up, train, varying_features
 from btc_lifecycle.domain.monitor.reference import make_reference
-from btc_lifecycle.domain.tables import CANDLES
 from btc_lifecycle.orchestration.assets.common import (
     WAREHOUSE_POOL,
     by_symbol,
@@ -30,8 +30,8 @@ from btc_lifecycle.orchestration.learning import (
     DRIFT_REFERENCE,
     facts_of,
     probabilities,
-    scored_candidate,
-    time_of,
+    require_eligible,
+    rival_of,
     title_facts,
     unseen_rows,
 )
@@ -74,7 +74,8 @@ def candidate_model(
     """A LightGBM model trained on the oldest part of the window, logged to MLflow; its run's id."""
     learn, monitor = settings.lifecycle.learn, settings.lifecycle.monitor
     known = available_features(features)
-    examples = join_examples(features, labels, feature_names=known)
+    of_horizon = labels.filter(horizon_min=learn.horizon_min)
+    examples = join_examples(features, of_horizon, feature_names=known)
     split = split_by_time(examples, policy=learn.split)
     feature_names = varying_features(split.train, feature_names=known)
     model = train(split, feature_names=feature_names, parameters=learn.training)
@@ -84,7 +85,7 @@ def candidate_model(
         model,
         split,
         examples,
-        source=warehouse.source(CANDLES.renamed(settings.ingest.table)) or "unknown",
+        source=warehouse.source() or "unknown",
         horizon_min=learn.horizon_min,
     )
     with mlflow.active_run():
@@ -127,33 +128,40 @@ def production_model(
     context: dg.AssetExecutionContext,
     settings: dg.ResourceParam[Settings],
     registry: dg.ResourceParam[Registry],
+    warehouse: dg.ResourceParam[Warehouse],
     candidate_model: str,
     features: pl.DataFrame,
     labels: pl.DataFrame,
 ) -> dg.MaterializeResult[None]:
     """The version that serves: the candidate if it beats the prior and the champion on unseen rows."""
-    scored_candidate(registry, candidate_model)
+    require_eligible(registry.candidate_of(candidate_model), source=warehouse.source())
     registry.register(candidate_model)
     candidate, champion = registry.candidate_of(candidate_model), registry.champion()
     if champion is not None and champion.version == candidate.version:
         return _decided(champion, f"version {champion.version} already serves", is_promoted=True)
-    rows = unseen_rows(features, labels, candidate, champion=champion)
+    if candidate.tags.get("verdict") == ROLLED_BACK:
+        reason = f"version {candidate.version} was rolled back; train another with ./task track"
+        return _decided(candidate, reason, is_promoted=False)
+    rival, why_none = rival_of(candidate, champion, features)
+    rows = unseen_rows(features, labels, candidate, champion=rival)
     verdict = promotion.decide(
         candidate=probabilities(registry, candidate, rows),
-        champion=None if champion is None else probabilities(registry, champion, rows),
+        champion=None if rival is None else probabilities(registry, rival, rows),
         prior_up=float(candidate.tags["prior_up"]),
         direction=rows["direction"].to_numpy(),
-        champion_version=None if champion is None else champion.version,
+        champion_version=None if rival is None else rival.version,
         min_rows=settings.lifecycle.learn.min_comparison_rows,
     )
+    reason = f"{verdict.reason}; {why_none}" if why_none else verdict.reason
     record = registry.promote if verdict.promote else registry.refuse
+    newest = labels["matures_at"].max()
     record(
         candidate.version,
-        reason=verdict.reason,
-        market_time=time_of(candidate.tags, "test_until"),
+        reason=reason,
+        market_time=newest if isinstance(newest, datetime) else None,
     )
-    context.log.info("version %s: %s", candidate.version, verdict.reason)
-    return _decided(candidate, verdict.reason, is_promoted=verdict.promote)
+    context.log.info("version %s: %s", candidate.version, reason)
+    return _decided(candidate, reason, is_promoted=verdict.promote)
 
 
 @dg.asset(group_name="learn", pool=WAREHOUSE_POOL, kinds={"pdf"}, deps=[production_model])

@@ -5,6 +5,7 @@ Each reads its inputs, makes one call and reports figures; rules are in domain/m
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import cast
 
 import dagster as dg
@@ -20,13 +21,17 @@ from btc_lifecycle.domain.monitor import drift, retraining
 from btc_lifecycle.domain.monitor.outcomes import join_outcomes
 from btc_lifecycle.domain.monitor.predictions import predictions_frame
 from btc_lifecycle.domain.monitor.reference import Reference
-from btc_lifecycle.domain.tables import CANDLES, DRIFT_METRICS
+from btc_lifecycle.domain.tables import DRIFT_METRICS, OUTCOMES
 from btc_lifecycle.orchestration.assets.common import WAREHOUSE_POOL, report_folder
+from btc_lifecycle.orchestration.jobs import training_job
 from btc_lifecycle.orchestration.learning import DRIFT_REFERENCE, time_of
 from btc_lifecycle.settings import Settings
 
 FACTS = "facts"
 """Metadata of drift_metrics from which the sensor reaches its verdict."""
+
+CHAMPION = "btc_lifecycle/retrain_champion"
+"""Tag of a retraining run: the version that it is to replace."""
 
 NO_METRICS = "no drift metrics yet; run ./task monitor"
 
@@ -42,9 +47,18 @@ def predictions(
 
 
 @dg.asset(group_name="monitor", pool=WAREHOUSE_POOL, kinds={"duckdb", "polars"})
-def outcomes(predictions: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
-    """Predictions joined with what happened, once their labels matured."""
-    return join_outcomes(predictions, labels)
+def outcomes(
+    registry: dg.ResourceParam[Registry], predictions: pl.DataFrame, labels: pl.DataFrame
+) -> pl.DataFrame:
+    """Predictions joined with what happened at their model's horizon, once their labels matured."""
+    matured = [OUTCOMES.schema.to_frame()]
+    for number in predictions["model_version"].unique().sort():
+        version = registry.version(number)
+        # Without its version nobody can say what a prediction was about.
+        if version is not None:
+            of_horizon = labels.filter(horizon_min=int(version.tags["horizon_min"]))
+            matured.append(join_outcomes(predictions.filter(model_version=number), of_horizon))
+    return pl.concat(matured)
 
 
 @dg.asset(group_name="monitor", pool=WAREHOUSE_POOL, kinds={"duckdb", "polars"})
@@ -81,12 +95,15 @@ def drift_metrics(
             min_outcomes=policy.retraining.min_outcomes,
         )
         metrics = pl.concat([psi, log_loss])
+    champion_version = champion.version if champion else None
     facts = retraining.facts_from_metrics(
         metrics,
-        champion_version=champion.version if champion else None,
+        champion_version=champion_version,
         reference_log_loss=champion.metrics["test_log_loss"] if champion else None,
         last_trained_at=time_of(candidate.tags, "test_until") if candidate else None,
         market_now=market_now,
+        n_attempts=count_attempts(context.instance, champion_version),
+        n_failures=count_failures(context.instance, champion_version),
     )
     verdict = retraining.decide(facts, policy=policy.retraining)
     context.add_output_metadata(
@@ -115,7 +132,7 @@ def monitoring_report(
         history=drift_metrics,
         outcomes=outcomes,
         verdict=retraining.decide(facts, policy=policy).reason if facts else NO_METRICS,
-        source=warehouse.source(CANDLES.renamed(settings.ingest.table)) or "unknown",
+        source=warehouse.source() or "unknown",
         made_at=made_at,
     )
     return dg.MaterializeResult(metadata={"report": dg.MetadataValue.path(report)})
@@ -128,6 +145,32 @@ def newest_facts(instance: dg.DagsterInstance) -> retraining.DriftFacts | None:
         return None
     recorded = event.asset_materialization.metadata[FACTS].value
     return retraining.DriftFacts.from_json(cast("Mapping[str, object]", recorded))
+
+
+def count_attempts(instance: dg.DagsterInstance, champion_version: str | None) -> int:
+    """Return how many retrainings for a champion ended with a candidate; it still serves."""
+    return instance.get_runs_count(
+        dg.RunsFilter(
+            job_name=training_job.name,
+            tags={CHAMPION: str(champion_version)},
+            statuses=[dg.DagsterRunStatus.SUCCESS],
+        )
+    )
+
+
+def count_failures(instance: dg.DagsterInstance, champion_version: str | None) -> int:
+    """Return how many retrainings for a champion failed since a training last succeeded.
+
+    A training by hand that succeeds counts too: it shows that the cause is gone.
+    """
+    newest_first = instance.get_runs(
+        dg.RunsFilter(
+            job_name=training_job.name,
+            statuses=[dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS],
+        )
+    )
+    failed = takewhile(lambda run: run.status is dg.DagsterRunStatus.FAILURE, newest_first)
+    return sum(run.tags.get(CHAMPION) == str(champion_version) for run in failed)
 
 
 def _market_now(features: pl.DataFrame) -> datetime:

@@ -13,7 +13,7 @@ import mlflow
 import numpy as np
 import pytest
 
-from btc_lifecycle.adapters.registry import UNREGISTERED, ModelVersion, Registry
+from btc_lifecycle.adapters.registry import ROLLED_BACK, UNREGISTERED, ModelVersion, Registry
 from btc_lifecycle.adapters.registry.store import MlflowStore
 from btc_lifecycle.domain.errors import (
     ConfigurationError,
@@ -199,6 +199,7 @@ def test_rollback_trades_the_champion_with_the_one_before(registry):
     promote_new(registry, seed=1)
     assert registry.rollback().version == "1"
     assert (registry.champion().version, registry.version("previous").version) == ("1", "2")
+    assert registry.version("2").tags["verdict"] == ROLLED_BACK
     assert registry.rollback().version == "2"
 
 

@@ -29,17 +29,28 @@ VOLUMES = ("volume", "taker_buy_base")
 CALENDAR = tuple(name for name in FEATURE_NAMES if name.startswith(("minute_of", "day_of")))
 
 
-def troubled_candles(*, seed: int, gaps: set[int], quiet_from: int, quiet_rows: int):
-    """Return 700 candles with a burst, then minutes without a trade, and some rows missing."""
+def troubled_candles(
+    *, seed: int, gaps: set[int], quiet_from: int, quiet_rows: int, extras: set[int] = frozenset()
+) -> pl.DataFrame:
+    """Return 700 candles with a burst, minutes without a trade, rows missing and rows too many."""
     row = pl.int_range(pl.len())
     is_quiet = row.is_between(quiet_from, quiet_from + quiet_rows - 1)
     price = pl.col("close").get(quiet_from)
     burst = pl.when(row == quiet_from - 1).then(1e6).otherwise(1.0)
     candles = make_candles(700, seed=seed)
-    return candles.with_columns(
+    changed = candles.with_columns(
         *(pl.when(is_quiet).then(price).otherwise(pl.col(name)).alias(name) for name in PRICES),
         *(pl.when(is_quiet).then(0.0).otherwise(pl.col(n) * burst).alias(n) for n in VOLUMES),
-    ).filter(~row.is_in(list(gaps)))
+    )
+    wild = with_wild_candles_after(changed, sorted(extras))
+    return pl.concat([changed.filter(~row.is_in(list(gaps))), wild]).sort("open_time")
+
+
+def with_wild_candles_after(candles: pl.DataFrame, rows: list[int]) -> pl.DataFrame:
+    """Return, for each of the rows, a candle 20 seconds later at ten times its prices."""
+    return candles[rows].with_columns(
+        pl.col("open_time") + timedelta(seconds=20), *(pl.col(name) * 10.0 for name in PRICES)
+    )
 
 
 troubles = st.builds(
@@ -48,6 +59,7 @@ troubles = st.builds(
     gaps=st.sets(st.integers(1, 699), max_size=3),
     quiet_from=st.integers(1, 600),
     quiet_rows=st.sampled_from([0, 1, 20, 70, 260]),
+    extras=st.sets(st.integers(1, 698), max_size=3),
 )
 
 
@@ -177,7 +189,7 @@ def test_only_volume_zscores_depend_on_the_unit_of_volume(candles, factor):
 
 
 def test_a_long_history_is_computed_in_blocks_without_a_seam(monkeypatch):
-    candles = make_candles(1_000)
+    candles = troubled_candles(seed=2, gaps={200, 310}, quiet_from=1, quiet_rows=0, extras={298})
     whole = compute_features(candles)
     monkeypatch.setattr(module, "_BLOCK_ROWS", 300)
     assert_frame_equal(compute_features(candles), whole, check_exact=True)
@@ -206,6 +218,24 @@ def test_a_gap_silences_a_window_until_it_lies_behind(name, n_lost):
     assert values[400:].is_null().to_list() == [True] * n_lost + [False] * (399 - n_lost)
 
 
+def test_a_candle_too_many_does_not_make_up_for_one_that_is_missing():
+    """Only a window's two ends were looked at, so this one, wild candle and all, passed."""
+    candles = make_candles(800)
+    is_missing = pl.int_range(pl.len()) == 405
+    extra = with_wild_candles_after(candles, [400])
+    features = compute_features(pl.concat([candles.filter(~is_missing), extra]).sort("open_time"))
+    known = {
+        name: features.filter(pl.col(name).is_not_null())["open_time"].to_list()
+        for name in ("log_return_5m", "realized_volatility_60m", "log_return_240m")
+    }
+    minutes = candles["open_time"].to_list()
+    assert known == {
+        "log_return_5m": minutes[5:401] + minutes[411:],
+        "realized_volatility_60m": minutes[60:401] + minutes[466:],
+        "log_return_240m": minutes[240:401] + minutes[646:],
+    }
+
+
 def test_a_constant_offset_from_the_full_minute_changes_nothing_but_the_clock():
     candles = make_candles(300)
     offset = candles.with_columns(pl.col("open_time") + timedelta(seconds=20, milliseconds=799))
@@ -215,10 +245,19 @@ def test_a_constant_offset_from_the_full_minute_changes_nothing_but_the_clock():
 
 
 def test_absent_taker_data_are_missing_and_the_rest_is_not():
-    features = compute_features(make_candles(300, with_taker=False))
+    features = compute_features(make_candles(600, with_taker=False))
     taker = {name for name in FEATURE_NAMES if name.startswith("taker_")}
     assert set(FEATURE_NAMES) - set(available_features(features)) == taker
-    assert available_features(compute_features(make_candles(300))) == FEATURE_NAMES
+    assert available_features(compute_features(make_candles(600))) == FEATURE_NAMES
+
+
+@pytest.mark.parametrize(("n_known", "is_available"), [(1, False), (299, False), (300, True)])
+def test_a_feature_known_in_less_than_half_of_the_rows_is_not_available(n_known, is_available):
+    """One value made a feature available, and every row without it vanished from the examples."""
+    features = compute_features(make_candles(600)).with_columns(
+        taker_imbalance_1m=pl.when(pl.int_range(pl.len()) < n_known).then(0.5)
+    )
+    assert ("taker_imbalance_1m" in available_features(features)) == is_available
 
 
 def test_one_candle_without_taker_data_silences_the_windows_over_it():

@@ -81,11 +81,14 @@ def test_rows_too_few_for_a_fair_comparison_defer_the_promotion():
     )
 
 
-def test_the_first_champion_needs_no_least_number_of_rows_but_some():
-    assert verdict(0.9, None, min_rows=5_000).promote
-    nothing = verdict(0.9, None, candidate=np.array([]), direction=np.array([], dtype=np.int64))
-    assert not nothing.promote
-    assert nothing.reason == "deferred: 0 unseen rows of 1 wanted to judge by"
+def test_the_first_champion_needs_as_many_rows_as_a_later_one():
+    """One unseen row that came out right was enough to become the first champion."""
+    assert verdict(0.9, None, min_rows=100).promote
+    one_row = {"candidate": np.array([0.9]), "direction": np.array([1])}
+    for changes in ({"min_rows": 101}, one_row):
+        assert not verdict(0.9, None, **changes).promote
+    reason = verdict(0.9, None, **one_row).reason
+    assert reason == "deferred: 1 unseen rows of 100 wanted to judge by"
 
 
 def test_no_rows_never_unseat_a_champion_even_where_none_are_wanted():

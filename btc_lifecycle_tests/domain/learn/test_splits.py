@@ -131,7 +131,7 @@ def test_too_few_examples_are_refused():
 
 @pytest.mark.parametrize("n", [0, 3])
 def test_examples_that_cannot_fill_three_parts_are_refused(n):
-    policy = SplitPolicy(validation_fraction=0.2, test_fraction=0.2, min_rows=0)
+    policy = SplitPolicy(validation_fraction=0.2, test_fraction=0.2, min_rows=1)
     with pytest.raises(DataError, match=f"{n} examples"):
         split_by_time(make_examples(60).head(n), policy=policy)
 
@@ -148,6 +148,11 @@ def test_labels_that_leave_nothing_to_validate_on_are_refused():
 def test_fractions_that_leave_a_part_empty_are_refused(validation, test):
     with pytest.raises(ConfigurationError, match="leaves a part empty; set validation_fraction"):
         SplitPolicy(validation_fraction=validation, test_fraction=test, min_rows=10)
+
+
+def test_a_policy_that_wants_no_rows_is_refused():
+    with pytest.raises(ValueError, match="min_rows must be at least 1"):
+        SplitPolicy(validation_fraction=0.2, test_fraction=0.2, min_rows=0)
 
 
 def test_the_hash_is_that_of_names_types_and_bytes():

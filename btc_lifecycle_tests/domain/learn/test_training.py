@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 
 import lightgbm as lgb
@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 
 from btc_lifecycle.domain.errors import DataError
 from btc_lifecycle.domain.learn.evaluation import score
@@ -198,6 +199,29 @@ def test_values_that_are_missing_or_infinite_are_refused(split, model, value):
     )
     with pytest.raises(DataError, match="noise of row 1 is missing or infinite"):
         predict_up(model.booster, broken, feature_names=NAMES)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("num_boost_round", 0, "must be at least 1"),
+        ("early_stopping_rounds", 0, "must be at least 1"),
+        ("min_data_in_leaf", 0, "must be at least 1"),
+        ("learning_rate", 0.0, "must be above 0 and at most 1"),
+        ("learning_rate", 1.01, "must be above 0 and at most 1"),
+        ("learning_rate", float("nan"), "must be above 0 and at most 1"),
+        ("num_leaves", 1, "must be at least 2"),
+    ],
+)
+def test_parameters_out_of_range_are_refused_where_settings_are_read(name, value, reason):
+    document = asdict(PARAMETERS) | {name: value}
+    with pytest.raises(ValidationError, match=f"{name}.* {reason}"):
+        TypeAdapter(TrainingParameters).validate_python(document)
+
+
+def test_parameters_at_the_ends_of_their_ranges_are_accepted():
+    ends = {"num_boost_round": 1, "early_stopping_rounds": 1, "min_data_in_leaf": 1}
+    replace(PARAMETERS, learning_rate=1.0, num_leaves=2, **ends)
 
 
 @pytest.mark.parametrize("n_rises", [0, 20, 980, 1_000])

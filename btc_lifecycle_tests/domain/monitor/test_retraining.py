@@ -149,7 +149,21 @@ def test_attempts_that_did_not_help_end_at_their_limit(n_attempts, retrain):
 
 
 def test_spent_attempts_are_not_told_while_nothing_asks_for_more():
-    assert "retrainings" not in decide(replace(CALM, n_attempts=3), policy=POLICY).reason
+    spent = replace(CALM, n_attempts=3, n_failures=3)
+
+    assert "retraining" not in decide(spent, policy=POLICY).reason
+
+
+@pytest.mark.parametrize(("n_failures", "retrain"), [(2, True), (3, False), (4, False)])
+def test_failed_runs_end_at_the_same_limit_with_their_own_sentence(n_failures, retrain):
+    verdict = decide(replace(DRIFTED, n_attempts=2, n_failures=n_failures), policy=POLICY)
+
+    assert verdict.retrain is retrain
+    told = verdict.reason.startswith(
+        f"{n_failures} retraining runs for version 7 failed since a training last succeeded "
+        "(limit 3), look at them in the UI and train by hand; 2 of 24 features drifted"
+    )
+    assert told is not retrain
 
 
 _times = st.timedeltas(timedelta(0), timedelta(days=360)).map(lambda after: NOW + after)
@@ -164,6 +178,7 @@ _facts = st.builds(
     last_trained_at=st.none() | _times,
     market_now=_times,
     n_attempts=st.integers(0, 4),
+    n_failures=st.integers(0, 4),
 )
 
 
@@ -194,7 +209,8 @@ def test_a_verdict_is_that_of_the_plain_rules(facts):
         and facts.live_log_loss > facts.reference_log_loss + 0.02
     )
     asked_for = len(facts.drifted) >= 2 or has_lost
-    allowed = facts.champion_version is not None and is_cool and facts.n_attempts < 3
+    may_go_on = facts.n_attempts < 3 and facts.n_failures < 3
+    allowed = facts.champion_version is not None and is_cool and may_go_on
 
     assert decide(facts, policy=POLICY).retrain == (asked_for and allowed)
 
@@ -232,6 +248,7 @@ def facts_of(metrics, *, champion_version="7"):
         last_trained_at=NOW - timedelta(days=9),
         market_now=NOW,
         n_attempts=1,
+        n_failures=2,
     )
 
 
@@ -246,6 +263,7 @@ def test_facts_are_those_of_the_champion_s_metrics_each_feature_once():
         last_trained_at=NOW - timedelta(days=9),
         market_now=NOW,
         n_attempts=1,
+        n_failures=2,
     )
 
 
@@ -298,7 +316,16 @@ def test_another_format_is_refused():
         DriftFacts.from_json(CALM.to_json() | {"format": 2})
 
 
-@pytest.mark.parametrize("key", [field.name for field in fields(DriftFacts)])
+def test_facts_from_before_failures_were_counted_are_read_without_any():
+    document = replace(CALM, n_failures=2).to_json()
+    del document["n_failures"]
+
+    assert DriftFacts.from_json(document) == CALM
+
+
+@pytest.mark.parametrize(
+    "key", [field.name for field in fields(DriftFacts) if field.name != "n_failures"]
+)
 def test_facts_without_a_part_are_refused(key):
     document = CALM.to_json()
     del document[key]

@@ -14,7 +14,7 @@ from btc_lifecycle.adapters.registry import ModelVersion
 from btc_lifecycle.domain.errors import NothingToServeError
 from btc_lifecycle.domain.monitor.retraining import DriftFacts
 from btc_lifecycle.domain.tables import CANDLES, DRIFT_METRICS, LABELS, OUTCOMES, PREDICTIONS
-from btc_lifecycle.orchestration.assets.monitor import newest_facts
+from btc_lifecycle.orchestration.assets.monitor import CHAMPION, newest_facts
 from btc_lifecycle_tests.builders import make_candles
 from btc_lifecycle_tests.orchestration.prediction_lines import (
     FIRST_OPEN_TIME,
@@ -110,6 +110,24 @@ def test_monitoring_twice_adds_and_revises_nothing(
     again = life.run("monitoring_job", "predictions", "outcomes", "drift_metrics")
     assert {(made["new_rows"], made["revised_rows"]) for made in again.values()} == {(0, 0)}
     assert again["drift_metrics"]["facts"] == monitored["drift_metrics"]["facts"]
+
+
+def test_past_retrainings_of_the_champion_are_counted_as_the_sensor_counts_them(
+    life: SmallLifecycle, first_champion: ModelVersion, monitored: Metadata
+) -> None:
+    """The runs go again, since the lifecycle is shared with other tests."""
+    made = monitored["drift_metrics"]["facts"]
+    assert (made["n_attempts"], made["n_failures"]) == (0, 0)
+    tags = {CHAMPION: first_champion.version}
+    runs = [
+        life.instance.add_run(dg.DagsterRun(job_name="training_job", tags=tags, status=status))
+        for status in (dg.DagsterRunStatus.SUCCESS, *[dg.DagsterRunStatus.FAILURE] * 2)
+    ]
+    counted = life.run("monitoring_job", "drift_metrics")["drift_metrics"]["facts"]
+    for run in runs:
+        life.instance.delete_run(run.run_id)
+    assert (counted["n_attempts"], counted["n_failures"]) == (1, 2)
+    life.run("monitoring_job", "drift_metrics")
 
 
 def test_before_the_first_model_there_is_nothing_to_measure_and_a_report_all_the_same(
