@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from btc_lifecycle.commands import lifecycle, sandbox
 from btc_lifecycle.domain.errors import ConfigurationError, LifecycleError
@@ -172,11 +171,19 @@ def _utc(day: datetime) -> datetime:
 
 
 def _show(title: str, figures: Mapping[str, object]) -> None:
-    table = Table(
-        title=title, title_justify="left", title_style="bold", box=None, show_header=False
-    )
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
+    # Plain lines and no table: a path that was wrapped cannot be copied.
+    console.print(f"[bold]{escape(title)}[/bold]")
+    width = max(map(len, figures))
     for name, value in figures.items():
-        table.add_row(name, escape(f"{value:.5f}" if isinstance(value, float) else str(value)))
-    console.print(table)
+        label = name.removeprefix("dagster/").ljust(width)
+        console.print(f"  [dim]{label}[/dim]  {escape(_shown(value))}", soft_wrap=True)
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "none yet"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
+        return f"{value:,.0f}"
+    return f"{value:.5f}" if isinstance(value, float) else str(value)

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from btc_lifecycle.adapters import clock
-from btc_lifecycle.adapters.registry import ModelVersion, Registry
+from btc_lifecycle.adapters.exchange import Exchange
+from btc_lifecycle.adapters.registry import UNREGISTERED, ModelVersion, Registry
 from btc_lifecycle.adapters.warehouse import Warehouse
 from btc_lifecycle.commands.jobs import run_job
-from btc_lifecycle.domain.errors import LifecycleError
+from btc_lifecycle.domain.errors import ConfigurationError, LifecycleError
 from btc_lifecycle.domain.tables import CANDLES
 from btc_lifecycle.settings import Settings, load_settings
 
@@ -38,12 +38,20 @@ def backfill(*, start: datetime, end: datetime | None) -> Iterator[tuple[str, Fi
     from btc_lifecycle.orchestration.partitions import MONTHS  # noqa: PLC0415
 
     settings = load_settings()
-    until = end or clock.now()
-    for month in MONTHS.get_partition_keys():
-        window = MONTHS.time_window_for_partition_key(month)
-        if window.end > start and window.start < until:
-            result = _run(settings, "backfill_job", partition=month)
-            yield month, _metadata(result, "backfill_candles")
+    exchange = Exchange(settings.ingest.exchange, base_url=settings.exchange_base_url)
+    until = min(filter(None, (end, exchange.server_time())))
+    windows = {
+        month: MONTHS.time_window_for_partition_key(month) for month in MONTHS.get_partition_keys()
+    }
+    months = [key for key, window in windows.items() if window.end > start and window.start < until]
+    if start >= until or not months:
+        raise ConfigurationError(
+            f"there is no month to fetch from {start:%Y-%m-%d} to {until:%Y-%m-%d} UTC",
+            hint="name a --start before --end and before the exchange's present, from 2017-08 on",
+        )
+    for month in months:
+        result = _run(settings, "backfill_job", partition=month)
+        yield month, _metadata(result, "backfill_candles")
 
 
 def track() -> Figures:
@@ -88,7 +96,7 @@ def status() -> dict[str, Figures]:
     return {
         "store": _store_status(settings),
         "champion": _version_status(registry.champion()),
-        "candidate": _version_status(registry.candidate()),
+        "candidate": _version_status(_newest_candidate(registry)),
     }
 
 
@@ -106,15 +114,24 @@ def _store_status(settings: Settings) -> Figures:
     return figures
 
 
+def _newest_candidate(registry: Registry) -> ModelVersion | None:
+    run_id = registry.newest_candidate_run()
+    return registry.candidate_of(run_id) if run_id else None
+
+
 def _version_status(version: ModelVersion | None) -> Figures:
     if version is None:
         return {"version": "none yet; ./task track and ./task register make one"}
-    return {
-        "version": f"{version.name} {version.version}",
-        "source": version.tags.get("source"),
-        "test_auc": version.metrics.get("test_auc"),
-        "decision": version.tags.get("verdict_reason"),
+    is_registered = version.version != UNREGISTERED
+    figures: Figures = {
+        "version": f"{version.name} {version.version}" if is_registered else "not registered yet",
+        "source": version.tags["source"],
+        "test_auc": version.metrics.get("test_auc", "not scored"),
+        "decision": "none yet; ./task register makes one",
     }
+    if "verdict" in version.tags:
+        figures["decision"] = f"{version.tags['verdict']}: {version.tags['verdict_reason']}"
+    return figures
 
 
 def _registry(settings: Settings) -> Registry:

@@ -4,6 +4,7 @@ dagster.yaml names these classes because its ``env:`` form knows no default, and
 to start in a fresh checkout with nothing set. Both take the folder from ``BTC_DATA_DIR``.
 """
 
+import tempfile
 from collections.abc import Mapping
 
 import dagster as dg
@@ -11,6 +12,7 @@ from dagster._core.storage.root import LocalArtifactStorage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
 
+from btc_lifecycle.domain.errors import ConfigurationError
 from btc_lifecycle.settings import ROOT, dagster_dir
 
 
@@ -49,5 +51,19 @@ class DataFolderArtifacts(LocalArtifactStorage):
 
 
 def open_instance() -> dg.DagsterInstance:
-    """Return the Dagster instance that dagster.yaml describes, as ``dagster dev`` opens it."""
+    """Return the Dagster instance that dagster.yaml describes, as ``dagster dev`` opens it.
+
+    Raises:
+        ConfigurationError: If the data folder cannot be made or written.
+    """
+    folder = dagster_dir()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigurationError(
+            f"the data folder {folder.parent} cannot be written: {error.strerror}",
+            hint="mend its permissions, free some space, or set BTC_DATA_DIR to another folder",
+        ) from error
     return dg.DagsterInstance.from_config(str(ROOT))

@@ -12,6 +12,7 @@ import pytest
 from btc_lifecycle.adapters.registry import Registry
 from btc_lifecycle.commands import lifecycle
 from btc_lifecycle.commands.lifecycle import Figures
+from btc_lifecycle.domain.errors import ConfigurationError
 from btc_lifecycle.settings import IngestSettings, Places, load_settings
 from btc_lifecycle_tests.model_builders import copy_store, promote_new
 from btc_lifecycle_tests.orchestration.small_lifecycle import (
@@ -102,7 +103,9 @@ def test_track_shows_scores_beside_the_priors_and_what_they_rest_on(tracked: Fig
 
 def test_track_lets_nothing_serve(status_when_tracked: dict[str, Figures]) -> None:
     none_yet = {"version": "none yet; ./task track and ./task register make one"}
-    assert status_when_tracked["champion"] == status_when_tracked["candidate"] == none_yet
+    assert status_when_tracked["champion"] == none_yet
+    assert status_when_tracked["candidate"]["version"] == "not registered yet"
+    assert status_when_tracked["candidate"]["decision"] == "none yet; ./task register makes one"
 
 
 def test_register_shows_the_decision_with_its_reason(registered: Figures, folder: Path) -> None:
@@ -121,7 +124,7 @@ def test_status_shows_store_champion_and_candidate_on_one_screen(
     )
     assert status["champion"] == status["candidate"]
     assert status["champion"]["version"] == "bitcoin-model 1"
-    assert status["champion"]["decision"] == registered["reason"]
+    assert status["champion"]["decision"] == f"promoted: {registered['reason']}"
 
 
 def test_monitor_shows_the_verdict_on_retraining(monitored: Figures, folder: Path) -> None:
@@ -146,8 +149,15 @@ def test_a_backfill_reaches_before_the_first_ingest_month_by_month(ingested: Fig
     assert months["2023-12-01"]["new_rows"] == 1440
 
 
-def test_a_backfill_of_the_future_stores_nothing() -> None:
-    assert list(lifecycle.backfill(start=datetime(2999, 1, 1, tzinfo=UTC), end=None)) == []
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [("2999-01-01", None), ("2024-01-05", "2024-01-02"), ("2010-01-01", "2011-01-01")],
+)
+def test_a_backfill_of_no_month_is_refused(start: str, end: str | None) -> None:
+    """It said nothing and ended as if all were done; the end of the market is the exchange's."""
+    until = datetime.fromisoformat(end).replace(tzinfo=UTC) if end else None
+    with pytest.raises(ConfigurationError, match=f"no month to fetch from {start} to "):
+        list(lifecycle.backfill(start=datetime.fromisoformat(start).replace(tzinfo=UTC), end=until))
 
 
 def test_status_names_a_damaged_store_and_shows_the_rest(

@@ -7,6 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from btc_lifecycle.domain.errors import ConfigurationError
 from btc_lifecycle.orchestration.storage import (
     DataFolderArtifacts,
     DataFolderStorage,
@@ -29,6 +30,13 @@ def run_ids(instance: dg.DagsterInstance) -> list[str]:
 @dg.asset
 def thing() -> int:
     return 1
+
+
+def test_a_folder_that_cannot_be_written_is_named(data_dir: Path):
+    """A hundred lines of a database's traceback ended in `readonly database`."""
+    data_dir.write_text("a file where a folder should be")
+    with pytest.raises(ConfigurationError, match=f"data folder {data_dir} cannot be written"):
+        open_instance()
 
 
 def test_runs_lie_in_the_data_folder_and_are_there_when_it_is_opened_again(data_dir: Path):

@@ -6,6 +6,7 @@ connection lives for one operation, and whoever finds the file locked waits a bo
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Iterator
@@ -34,7 +35,10 @@ from btc_lifecycle.domain.tables import UTC_TIME, Table
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+_log = logging.getLogger(__name__)
+
 LOCK_WAIT = timedelta(seconds=60)
+_TELL_AFTER = timedelta(seconds=3)
 _RETRY_S = (0.02, 0.1)
 """Shortest and longest pause between two tries at a locked file; the jitter lets waiters take turns."""
 
@@ -162,7 +166,7 @@ class Warehouse:
     def _opened(self, *, read_only: bool) -> DuckDBPyConnection:
         import duckdb  # noqa: PLC0415  # as above
 
-        ends_at = time.monotonic() + self._lock_wait.total_seconds()
+        started, is_told = time.monotonic(), False
         while True:
             try:
                 return duckdb.connect(str(self.path), read_only=read_only)
@@ -170,7 +174,11 @@ class Warehouse:
                 is_locked = "Could not set lock" in str(error) or "configuration" in str(error)
                 if not is_locked:
                     raise self._unusable(error, problem="could not be opened") from error
-                if time.monotonic() > ends_at:
+                waited = timedelta(seconds=time.monotonic() - started)
+                if waited > _TELL_AFTER and not is_told:
+                    is_told = True
+                    _log.warning("waiting for another process to release %s", self.path)
+                if waited > self._lock_wait:
                     raise NeighbourUnavailableError(
                         f"{self.path} stayed locked for {self._lock_wait.total_seconds():g} s: {error}",
                         hint="close the program that holds it (its PID is named), then run this again",

@@ -32,7 +32,7 @@ MARKET_NOW = datetime(2025, 3, 3, tzinfo=UTC)
 CALM_DAYS = 1
 """How long the service predicts before the market changes."""
 
-CHANGED_DAYS = 14
+CHANGED_DAYS = 20
 """How long it predicts afterwards: longer than the cooldown after the first training."""
 
 _PAGE_ROWS = 1000

@@ -20,8 +20,8 @@ import httpx
 from btc_lifecycle.domain.errors import LifecycleError, NeighbourUnavailableError
 from btc_lifecycle.settings import ROOT
 
-WINDOW_DAYS = 21
-"""The demo learns from three weeks, so that a new regime fills most of them within a fortnight."""
+WINDOW_DAYS = 28
+"""The demo learns from four weeks, so that a new regime fills most of them after twenty days."""
 
 _START_WAIT_S = 60.0
 _POLL_S = 0.1
