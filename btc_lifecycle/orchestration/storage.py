@@ -11,6 +11,7 @@ import dagster as dg
 from dagster._core.storage.root import LocalArtifactStorage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
+from filelock import FileLock
 
 from btc_lifecycle.domain.errors import ConfigurationError
 from btc_lifecycle.settings import ROOT, dagster_dir
@@ -30,7 +31,11 @@ class DataFolderStorage(DagsterSqliteStorage):
     ) -> "DataFolderStorage":
         """Return the storage in the folder that the environment names."""
         del config_value
-        return cls.from_local(base_dir=str(dagster_dir()), inst_data=inst_data)
+        folder = dagster_dir()
+        folder.mkdir(parents=True, exist_ok=True)
+        # Two processes that find no tables would both create them, and one would fail.
+        with FileLock(folder / ".opening.lock"):
+            return cls.from_local(base_dir=str(folder), inst_data=inst_data)
 
 
 class DataFolderArtifacts(LocalArtifactStorage):

@@ -82,3 +82,12 @@ print(type(instance.run_storage).__module__, instance.storage_directory())
 def test_the_storages_take_no_configuration():
     assert DataFolderStorage.config_type() == {}
     assert DataFolderArtifacts.config_type() == {}
+
+
+def test_processes_that_open_an_empty_folder_at_once_all_succeed(data_dir: Path):
+    """The second of two first commands ended in an IntegrityError of the run storage."""
+    code = (
+        "from btc_lifecycle.orchestration.storage import open_instance; open_instance().dispose()"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0, 0]

@@ -33,13 +33,14 @@ class CandidateRuns:
         Call it before anything else opens the experiment by its name: MLflow fixes the place of
         artifacts at creation, and unless told otherwise that is ./mlruns of the working folder.
         """
-        client = self._store.client
-        found = self._store.look_up(client.get_experiment_by_name, self.experiment)
-        if found is not None:
-            return str(found.experiment_id)
-        with self._store.translated():
-            location = self._store.artifact_location
-            return str(client.create_experiment(self.experiment, artifact_location=location))
+        with self._store.creating():
+            client = self._store.client
+            found = self._store.look_up(client.get_experiment_by_name, self.experiment)
+            if found is not None:
+                return str(found.experiment_id)
+            with self._store.translated():
+                location = self._store.artifact_location
+                return str(client.create_experiment(self.experiment, artifact_location=location))
 
     def log_candidate(
         self,

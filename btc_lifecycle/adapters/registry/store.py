@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from filelock import FileLock
+
 from btc_lifecycle.domain.errors import ConfigurationError, NeighbourUnavailableError
 
 if TYPE_CHECKING:
@@ -73,6 +75,20 @@ class MlflowStore:
             mlflow.set_tracking_uri(self.tracking_uri)
             mlflow.set_registry_uri(self.registry_uri)
             return MlflowClient(self.tracking_uri, self.registry_uri)
+
+    @contextmanager
+    def creating(self) -> Iterator[None]:
+        """Let one process at a time create what is missing in SQLite files.
+
+        Two that found nothing would both create it, and one would fail.
+        """
+        if not self._files:
+            yield
+            return
+        folder = self._files[0].parent
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".creating.lock"):
+            yield
 
     @contextmanager
     def translated(self) -> Iterator[None]:

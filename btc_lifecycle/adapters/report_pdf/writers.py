@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -149,5 +149,9 @@ def _whole_or_nothing(folder: Path) -> Iterator[Path]:
     try:
         yield partial
         partial.rename(folder)
+    except BaseException:
+        with suppress(OSError):  # Somebody else's report stays; only an empty folder goes.
+            folder.rmdir()
+        raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)

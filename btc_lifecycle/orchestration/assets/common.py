@@ -1,7 +1,7 @@
 """What the assets of all phases share: the warehouse's pool, folders of reports, per-symbol maps."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -14,8 +14,18 @@ WAREHOUSE_POOL = "warehouse"
 
 
 def report_folder(settings: Settings, kind: str, *, made_at: datetime) -> Path:
-    """Return where a report of this kind and time belongs."""
-    return settings.report_dir / kind / f"{made_at:%Y%m%dT%H%M%SZ}"
+    """Return a new folder for a report of this kind, named by its time.
+
+    Runs of the same second get following seconds: whoever makes a folder has it for itself.
+    """
+    while True:
+        folder = settings.report_dir / kind / f"{made_at:%Y%m%dT%H%M%SZ}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            made_at += timedelta(seconds=1)
+        else:
+            return folder
 
 
 def by_symbol(frame: pl.DataFrame, compute: Callable[[pl.DataFrame], pl.DataFrame]) -> pl.DataFrame:

@@ -30,3 +30,11 @@ def test_no_candles_are_an_error_that_says_what_to_do() -> None:
     none = make_candles(1).clear()
     with pytest.raises(NothingToServeError, match=r"no candles yet; run \./task ingest"):
         by_symbol(none, lambda one: one)
+
+
+def test_reports_of_the_same_second_get_folders_of_their_own(tmp_path: Path) -> None:
+    """Two ingests at once wrote to one folder, and the second failed."""
+    made_at = datetime(2024, 1, 31, 23, 59, 59, tzinfo=UTC)
+    settings = small_settings(tmp_path)
+    names = [report_folder(settings, "ingestion", made_at=made_at).name for _ in range(3)]
+    assert names == ["20240131T235959Z", "20240201T000000Z", "20240201T000001Z"]
