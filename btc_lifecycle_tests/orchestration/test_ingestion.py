@@ -211,6 +211,17 @@ class TestLaterIngests:
             ingest(exchange, warehouse, symbol="ETH/USDT", limit=5)
         assert_frame_equal(warehouse.read(CANDLES), before)
 
+    def test_another_source_is_refused_though_its_clock_stands_before_the_newest_candle(
+        self, server: SandboxExchange, exchange: Exchange, warehouse: Warehouse
+    ):
+        """Nothing was asked for then, and the figures named a source the candles were not from."""
+        ingest(exchange, warehouse, limit=5)
+        with warehouse.connect() as connection:
+            connection.execute("COMMENT ON TABLE candles IS 'source: binance'")
+        server.clock.set(now=NOW - timedelta(days=1))
+        with pytest.raises(DataError, match="source 'binance', these are from 'synthetic'"):
+            ingest(exchange, warehouse)
+
 
 class TestGaps:
     def test_a_gap_stays_a_gap_and_is_counted(
