@@ -34,16 +34,20 @@ ROOT = Path(__file__).resolve().parent.parent
 """The checkout. Defaults are relative to it; relative places in the environment, to the working folder."""
 
 
-def _base_url(value: str | None) -> str | None:
-    if not value:
-        return None
+def _address(value: str) -> str:
     parts = urlsplit(value)
     # Asking for the port refuses one that is no number or out of range.
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:
         raise ValueError("must be scheme, host and port such as http://127.0.0.1:8765")
     if parts.path.strip("/") or parts.query or parts.fragment:
-        raise ValueError("must end after the port; /api/v3/... is appended")
+        raise ValueError("must end after the port; paths such as /api/v3/... are appended")
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def _addresses(value: str | None) -> str | None:
+    if not value:
+        return None
+    return ",".join(_address(one.strip()) for one in value.split(","))
 
 
 def _each_once(symbols: tuple[str, ...]) -> tuple[str, ...]:
@@ -53,14 +57,16 @@ def _each_once(symbols: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _candles_table(name: str) -> str:
-    if name in {table.name for table in TABLES} - {CANDLES.name}:
+    others = {table.name for table in TABLES} - {CANDLES.name}
+    if name in others or name.endswith(tuple(f"_{other}" for other in others)):
         raise ValueError("is the name of another table; choose one of your own")
     return name
 
 
 SymbolName = Annotated[str, Field(pattern=r"^[A-Z0-9]{1,20}/[A-Z0-9]{1,20}$")]
 TableName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$"), AfterValidator(_candles_table)]
-BaseUrl = Annotated[str | None, AfterValidator(_base_url)]
+BaseUrl = Annotated[str | None, AfterValidator(_addresses)]
+ArchiveUrl = Annotated[str, AfterValidator(_address)]
 
 
 class Section(BaseModel):
@@ -88,7 +94,22 @@ class IngestSettings(Section):
     )
     base_url: BaseUrl = Field(
         default=None,
-        description="exchange's scheme, host and port, if not its own; EXCHANGE_BASE_URL wins",
+        description="exchange's scheme, host and port, if not its own; several, separated by commas, "
+        "are asked in order when one refuses by country; EXCHANGE_BASE_URL wins",
+    )
+    weight_share: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="share of the exchange's request limit that all processes together may use",
+    )
+    backfill_from: Literal["exchange", "archive"] = Field(
+        default="exchange",
+        description="where months of the past come from first; the exchange settles differences",
+    )
+    archive_url: ArchiveUrl | None = Field(
+        default=None,
+        description="archive's scheme, host and port, if not its own; a sandbox is its own archive",
     )
 
 
@@ -109,11 +130,21 @@ class MonitorSettings(Section):
     retraining: RetrainingPolicy
 
 
+class UpkeepSettings(Section):
+    """How long Dagster's records of runs are kept; those that something rests on stay longer."""
+
+    keep_successful_hours: int = Field(
+        default=48, ge=1, description="hours for runs that went well"
+    )
+    keep_failed_days: int = Field(default=14, ge=1, description="days for runs that did not")
+
+
 class LifecycleSettings(Section):
     """The content of config/lifecycle.json."""
 
     learn: LearnSettings
     monitor: MonitorSettings
+    upkeep: UpkeepSettings = UpkeepSettings()
 
     @model_validator(mode="after")
     def _window_within_window(self) -> Self:
@@ -157,7 +188,8 @@ class Settings:
     mlflow_tracking_uri: str
     mlflow_registry_uri: str
     model_uri: str
-    exchange_base_url: str | None
+    exchange_base_urls: tuple[str, ...]
+    archive_url: str | None
     api_key: SecretStr | None
     ingest: IngestSettings
     lifecycle: LifecycleSettings
@@ -166,6 +198,16 @@ class Settings:
     def ingestion_stats_path(self) -> Path:
         """Where the figures of the newest ingest are written."""
         return self.data_dir / "feature_store" / "ingestion_stats.json"
+
+    @property
+    def exchange_state_dir(self) -> Path:
+        """Where processes tell each other of request weight and of pauses the exchange asked for."""
+        return self.data_dir / "exchange"
+
+    @property
+    def snapshots_dir(self) -> Path:
+        """Where copies of the tables lie from which a damaged database is made again."""
+        return self.feature_db_path.parent / "snapshots"
 
 
 _File = TypeVar("_File", bound=Section)
@@ -217,6 +259,7 @@ def load_settings() -> Settings:
     places = read_places()
     data_dir = _place(places.btc_data_dir)
     ingest = read_config(places.ingest_config.expanduser(), IngestSettings)
+    base_urls = tuple(filter(None, (places.exchange_base_url or ingest.base_url or "").split(",")))
     tracking_uri = places.mlflow_tracking_uri or f"sqlite:///{data_dir / 'mlflow' / 'mlflow.db'}"
     return Settings(
         data_dir=data_dir,
@@ -226,7 +269,8 @@ def load_settings() -> Settings:
         mlflow_tracking_uri=tracking_uri,
         mlflow_registry_uri=places.mlflow_registry_uri or tracking_uri,
         model_uri=places.model_uri,
-        exchange_base_url=places.exchange_base_url or ingest.base_url,
+        exchange_base_urls=base_urls,
+        archive_url=ingest.archive_url or (base_urls[0] if base_urls else None),
         api_key=places.btc_api_key,
         ingest=ingest,
         lifecycle=read_config(places.lifecycle_config.expanduser(), LifecycleSettings),

@@ -27,6 +27,8 @@ TESTED_ELSEWHERE = {
     "adapters/registry/": ("adapters/registry/test_registry.py", "parts of one class"),
     "adapters/report_pdf/": ("adapters/report_pdf/test_writers.py", "drawings in whole reports"),
     "adapters/warehouse/": ("adapters/test_warehouse.py", "rows are seen through the file"),
+    "commands/status.py": ("commands/test_lifecycle.py", "seen along a whole lifecycle"),
+    "domain/tables/": ("domain/test_tables.py", "one list of tables"),
     "service/docs_page.py": ("service/test_app.py", "seen through the app"),
     "service/errors.py": ("service/test_app.py", "seen through the app"),
     "service/predicting.py": ("service/test_app.py", "seen through the app"),

@@ -48,7 +48,10 @@ class TestPlaces:
         assert settings.mlflow_tracking_uri == f"sqlite:///{data}/mlflow/mlflow.db"
         assert settings.mlflow_registry_uri == settings.mlflow_tracking_uri
         assert settings.model_uri == "models:/bitcoin-model@production"
-        assert settings.exchange_base_url is None
+        assert settings.exchange_base_urls == ()
+        assert settings.archive_url is None
+        assert settings.exchange_state_dir == data / "exchange"
+        assert settings.snapshots_dir == data / "feature_store" / "snapshots"
         assert settings.api_key is None
         assert dagster_dir() == data / "dagster"
 
@@ -128,61 +131,6 @@ class TestPlaces:
             read_places().model_uri = "models:/other/1"  # type: ignore[misc]
 
 
-class TestExchangeAddress:
-    def test_the_environment_wins_over_the_file(
-        self, folder: Path, monkeypatch: pytest.MonkeyPatch
-    ):
-        (folder / "i.json").write_text('{"base_url": "http://127.0.0.1:1111"}')
-        monkeypatch.setenv("INGEST_CONFIG", str(folder / "i.json"))
-        assert load_settings().exchange_base_url == "http://127.0.0.1:1111"
-        monkeypatch.setenv("EXCHANGE_BASE_URL", "http://127.0.0.1:2222")
-        assert load_settings().exchange_base_url == "http://127.0.0.1:2222"
-
-    @pytest.mark.parametrize(
-        ("value", "expected"),
-        [
-            ("http://127.0.0.1:8765", "http://127.0.0.1:8765"),
-            ("http://127.0.0.1:8765/", "http://127.0.0.1:8765"),
-            ("https://api.example.com", "https://api.example.com"),
-            ("http://[::1]:8765", "http://[::1]:8765"),
-        ],
-    )
-    def test_scheme_host_and_port_are_kept(
-        self, value: str, expected: str, monkeypatch: pytest.MonkeyPatch
-    ):
-        monkeypatch.setenv("EXCHANGE_BASE_URL", value)
-        assert load_settings().exchange_base_url == expected
-
-    @pytest.mark.parametrize(
-        ("value", "problem"),
-        [
-            ("http://127.0.0.1:8765/api/v3", "must end after the port; /api/v3/... is appended"),
-            ("http://127.0.0.1:8765?x=1", "must end after the port"),
-            ("http://127.0.0.1:8765/#x", "must end after the port"),
-            ("127.0.0.1:8765", "must be scheme, host and port"),
-            ("localhost", "must be scheme, host and port"),
-            ("ftp://127.0.0.1:8765", "must be scheme, host and port"),
-            ("http://:8765", "must be scheme, host and port"),
-            ("http://127.0.0.1:0", "must be scheme, host and port"),
-            ("http://127.0.0.1:abc", "port could not be cast to integer"),
-            ("http://127.0.0.1:99999", "port out of range"),
-            ("http://[::1", "invalid IPv6 URL"),
-        ],
-    )
-    def test_anything_else_is_refused_by_the_variables_name(
-        self, value: str, problem: str, monkeypatch: pytest.MonkeyPatch
-    ):
-        """A port that is none went through and failed only in the first request."""
-        monkeypatch.setenv("EXCHANGE_BASE_URL", value)
-        with pytest.raises(ConfigurationError) as refusal:
-            load_settings()
-        assert refusal.value.message.startswith(
-            f"the environment is not valid: exchange_base_url: {problem}"
-        )
-        assert refusal.value.message.endswith(f"(was {value!r})")
-        assert ".env.example" in refusal.value.hint
-
-
 def ingest_file(folder: Path, content: object) -> Path:
     path = folder / "ingest.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content))
@@ -200,6 +148,9 @@ class TestIngestFile:
             "table": "candles",
             "start": None,
             "base_url": None,
+            "weight_share": 0.5,
+            "backfill_from": "exchange",
+            "archive_url": None,
         }
 
     def test_every_key_is_read(self, folder: Path):

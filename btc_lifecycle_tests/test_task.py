@@ -19,7 +19,7 @@ from btc_lifecycle.settings import ROOT
 
 WRAPPER = ROOT / "task"
 SOURCE = WRAPPER.read_text("utf-8")
-PUBLIC = "demo test check ingest backfill track register rollback monitor serve sandbox ui mlflow up status"
+PUBLIC = "demo test check ingest backfill rebuild track register rollback monitor serve sandbox ui mlflow up status"
 FOR_CONTRIBUTORS = "docs lock"
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from uuid import uuid4
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file's content; a reader or a killed writer never sees half of it."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace a file's content, text as UTF-8; a reader or a killed writer never sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # Opened as any new file, not by tempfile, which would let nobody but the owner read it.
     unfinished = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
-        with unfinished.open("x", encoding="utf-8") as file:
-            file.write(text)
+        with unfinished.open("xb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)

@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from btc_lifecycle.commands import lifecycle, sandbox
+from btc_lifecycle.commands import lifecycle, sandbox, status
 from btc_lifecycle.domain.errors import ConfigurationError, LifecycleError
 from btc_lifecycle.settings import load_settings
 
@@ -60,8 +60,17 @@ def backfill(
     ] = None,
 ) -> None:
     """Store the candles of past months, older ones than the first ingest reached included."""
-    for month, figures in lifecycle.backfill(start=_utc(start), end=_utc(end) if end else None):
-        _show(month, figures)
+    until = _utc(end) if end else None
+    _show("backfilled", lifecycle.backfill(start=_utc(start), end=until, console=console))
+
+
+@app.command()
+def rebuild(
+    *,
+    force: Annotated[bool, typer.Option("--force", help="though the database is sound")] = False,
+) -> None:
+    """Set a damaged database aside and make it again from snapshots and the exchange."""
+    _show("rebuilt", lifecycle.rebuild(is_forced=force, console=console))
 
 
 @app.command()
@@ -88,10 +97,10 @@ def monitor() -> None:
     _show("monitored", lifecycle.monitor())
 
 
-@app.command()
-def status() -> None:
+@app.command(name="status")
+def show_status() -> None:
     """Show what is stored, trained and serving, on one screen."""
-    for title, figures in lifecycle.status().items():
+    for title, figures in status.status().items():
         _show(title, figures)
 
 

@@ -22,7 +22,6 @@ def run_job(
     *,
     assets: list[str] | None = None,
     tags: Mapping[str, str] | None = None,
-    partition: str | None = None,
 ) -> dg.ExecuteInProcessResult:
     """Execute a job, or some of its assets, and return its result.
 
@@ -32,7 +31,6 @@ def run_job(
         name: Name of the job.
         assets: Names of the assets to materialize; all of the job's by default.
         tags: Tags of the run.
-        partition: Partition of a partitioned job.
 
     Raises:
         LifecycleError: The one that the failed step raised on purpose; others as they are.
@@ -47,7 +45,6 @@ def run_job(
             run_config=quiet,
             asset_selection=[dg.AssetKey(asset) for asset in assets] if assets else None,
             tags={PID_TAG: str(os.getpid()), **(tags or {})},
-            partition_key=partition,
         )
     except dg.DagsterError as error:
         failed = error

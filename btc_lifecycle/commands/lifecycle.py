@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from btc_lifecycle.adapters.exchange import Exchange
-from btc_lifecycle.adapters.registry import UNREGISTERED, ModelVersion, Registry
-from btc_lifecycle.adapters.warehouse import Warehouse
+from btc_lifecycle.adapters import clock
+from btc_lifecycle.adapters.registry import Registry
 from btc_lifecycle.commands.jobs import run_job
-from btc_lifecycle.domain.errors import ConfigurationError, LifecycleError
-from btc_lifecycle.domain.tables import CANDLES
+from btc_lifecycle.commands.progress import showing_progress
+from btc_lifecycle.domain.errors import ConfigurationError
+from btc_lifecycle.domain.ingest.gaps import Stretch
 from btc_lifecycle.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import dagster as dg
+    from rich.console import Console
 
 Figures = dict[str, object]
 
@@ -33,12 +33,14 @@ def ingest() -> Figures:
     }
 
 
-def backfill(*, start: datetime, end: datetime | None) -> Iterator[tuple[str, Figures]]:
-    """Run the backfill job for each month from ``start`` and yield what it stored."""
-    from btc_lifecycle.orchestration.partitions import MONTHS  # noqa: PLC0415
+def backfill(*, start: datetime, end: datetime | None, console: Console) -> Figures:
+    """Run the backfill job over the months from ``start`` to ``end`` and return what it stored."""
+    from btc_lifecycle.orchestration.build import open_exchange, open_store  # noqa: PLC0415
+    from btc_lifecycle.orchestration.ingestion import n_minutes_to_fetch  # noqa: PLC0415
+    from btc_lifecycle.orchestration.partitions import MONTHS, RANGE_TAGS  # noqa: PLC0415
 
     settings = load_settings()
-    exchange = Exchange(settings.ingest.exchange, base_url=settings.exchange_base_url)
+    exchange, store = open_exchange(settings), open_store(settings)
     until = min(filter(None, (end, exchange.server_time())))
     windows = {
         month: MONTHS.time_window_for_partition_key(month) for month in MONTHS.get_partition_keys()
@@ -49,9 +51,48 @@ def backfill(*, start: datetime, end: datetime | None) -> Iterator[tuple[str, Fi
             f"there is no month to fetch from {start:%Y-%m-%d} to {until:%Y-%m-%d} UTC",
             hint="name a --start before --end and before the exchange's present, from 2017-08 on",
         )
-    for month in months:
-        result = _run(settings, "backfill_job", partition=month)
-        yield month, _metadata(result, "backfill_candles")
+    stretch = Stretch(start=windows[months[0]].start, end=min(windows[months[-1]].end, until))
+    totals = {
+        symbol: n_minutes_to_fetch(store, symbol, stretch=stretch)
+        for symbol in settings.ingest.symbols
+    }
+    tags = dict(zip(RANGE_TAGS, (months[0], months[-1]), strict=True))
+    with showing_progress(console, totals=totals, used_share=exchange.used_share) as told:
+        resources = {"exchange": exchange, "told": told}
+        result = _run(settings, "backfill_job", tags=tags, resources=resources)
+    return _metadata(result, "candle_history")
+
+
+def rebuild(*, is_forced: bool, console: Console) -> Figures:
+    """Make a damaged database again, from its snapshots and then from the exchange.
+
+    Args:
+        is_forced: Make it again though it is sound.
+        console: Where to show the backfill's progress.
+    """
+    from btc_lifecycle.adapters import warehouse  # noqa: PLC0415  # loads DuckDB's neighbours
+    from btc_lifecycle.orchestration.build import open_store  # noqa: PLC0415
+
+    settings = load_settings()
+    store = open_store(settings)
+    record = warehouse.rebuild(
+        store.warehouse,
+        store.tables,
+        folder=settings.snapshots_dir,
+        now=clock.now(),
+        is_forced=is_forced,
+    )
+    fetched = (
+        backfill(start=record.held_from, end=None, console=console) if record.held_from else {}
+    )
+    return {
+        "problem": record.problem or "none found",
+        "set aside": record.set_aside or "nothing",
+        "rows from snapshots": record.restored.n_rows,
+        "snapshots that were of no use": "; ".join(record.restored.unusable) or "none",
+        "rows from the exchange": fetched.get("new_rows", 0),
+        "database": settings.feature_db_path,
+    }
 
 
 def track() -> Figures:
@@ -89,68 +130,30 @@ def monitor() -> Figures:
     }
 
 
-def status() -> dict[str, Figures]:
-    """Return what is stored, trained and serving."""
-    settings = load_settings()
-    registry = _registry(settings)
-    return {
-        "store": _store_status(settings),
-        "champion": _version_status(registry.champion()),
-        "candidate": _version_status(_newest_candidate(registry)),
-    }
-
-
-def _store_status(settings: Settings) -> Figures:
-    warehouse, table = Warehouse(settings.feature_db_path), CANDLES.renamed(settings.ingest.table)
-    figures: Figures = {"database": settings.feature_db_path}
-    try:
-        figures["source"] = warehouse.source()
-        for symbol in settings.ingest.symbols:
-            open_times = warehouse.open_times(table, symbol=symbol)
-            newest = f", newest {open_times[-1]:%Y-%m-%d %H:%M} UTC" if len(open_times) else ""
-            figures[symbol] = f"{len(open_times):,} candles{newest}"
-    except LifecycleError as error:
-        figures["problem"] = error
-    return figures
-
-
-def _newest_candidate(registry: Registry) -> ModelVersion | None:
-    run_id = registry.newest_candidate_run()
-    return registry.candidate_of(run_id) if run_id else None
-
-
-def _version_status(version: ModelVersion | None) -> Figures:
-    if version is None:
-        return {"version": "none yet; ./task track and ./task register make one"}
-    is_registered = version.version != UNREGISTERED
-    figures: Figures = {
-        "version": f"{version.name} {version.version}" if is_registered else "not registered yet",
-        "source": version.tags["source"],
-        "test_auc": version.metrics.get("test_auc", "not scored"),
-        "decision": "none yet; ./task register makes one",
-    }
-    if "verdict" in version.tags:
-        figures["decision"] = f"{version.tags['verdict']}: {version.tags['verdict_reason']}"
-    return figures
-
-
 def _registry(settings: Settings) -> Registry:
     return Registry(settings.mlflow_tracking_uri, settings.mlflow_registry_uri)
 
 
 def _run(
-    settings: Settings, job: str, *, assets: list[str] | None = None, partition: str | None = None
+    settings: Settings,
+    job: str,
+    *,
+    assets: list[str] | None = None,
+    tags: Mapping[str, str] | None = None,
+    resources: Mapping[str, object] | None = None,
 ) -> dg.ExecuteInProcessResult:
     # Not at the top: Dagster costs a second that status and rollback need not pay.
     from btc_lifecycle.orchestration.build import build_defs  # noqa: PLC0415
     from btc_lifecycle.orchestration.storage import open_instance  # noqa: PLC0415
 
     with open_instance() as instance:
-        return run_job(build_defs(settings), instance, job, assets=assets, partition=partition)
+        defs = build_defs(settings, resources=resources)
+        return run_job(defs, instance, job, assets=assets, tags=tags)
 
 
 def _metadata(result: dg.ExecuteInProcessResult, asset: str) -> Figures:
-    (event,) = result.asset_materializations_for_node(asset)
+    # A range of partitions has an event for each, all with the figures of the whole.
+    event, *_ = result.asset_materializations_for_node(asset)
     return _values(event.metadata)
 
 
@@ -162,4 +165,6 @@ def _values(metadata: Mapping[str, dg.MetadataValue]) -> Figures:
         if isinstance(entry, dg.TimestampMetadataValue)
         else entry.value
         for name, entry in metadata.items()
+        # Charts and tables are for the UI.
+        if not isinstance(entry, dg.MarkdownMetadataValue)
     }

@@ -34,9 +34,10 @@ _UNFINISHED = [
     job=ingest_job, cron_schedule="* * * * *", execution_timezone="UTC", name="ingest_every_minute"
 )
 def ingest_every_minute(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-    """Store new candles each minute; at the full hour with a report."""
-    is_full_hour = context.scheduled_execution_time.minute == 0
-    return dg.RunRequest(asset_selection=None if is_full_hour else [ingest.candles.key])
+    """Store new candles each minute; at the full hour with checks and a report."""
+    if context.scheduled_execution_time.minute == 0:
+        return dg.RunRequest()
+    return dg.RunRequest(asset_selection=[ingest.candles.key], asset_check_keys=[])
 
 
 monitor_hourly = dg.ScheduleDefinition(

@@ -4,12 +4,15 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from btc_lifecycle.adapters.exchange import Exchange
+from btc_lifecycle.adapters.archive import Archive
+from btc_lifecycle.adapters.exchange import Exchange, Pace
 from btc_lifecycle.adapters.registry import EXPERIMENT, Registry
-from btc_lifecycle.adapters.warehouse import Warehouse
+from btc_lifecycle.adapters.warehouse import CandleStore, Warehouse
+from btc_lifecycle.domain.tables import CandleTables
 from btc_lifecycle.orchestration.assets import ASSETS
 from btc_lifecycle.orchestration.assets.learn import CANDIDATE_RUNS
 from btc_lifecycle.orchestration.automation import SCHEDULES, SENSORS
+from btc_lifecycle.orchestration.checks import CHECKS
 from btc_lifecycle.orchestration.io_managers import CandidateRuns, WarehouseIOManager
 from btc_lifecycle.orchestration.jobs import JOBS
 from btc_lifecycle.orchestration.resources import mlflow_run
@@ -25,6 +28,7 @@ def build_defs(
     """Return the code location; ``resources`` replaces single resources, as a test may want."""
     return dg.Definitions(
         assets=ASSETS,
+        asset_checks=CHECKS,
         jobs=JOBS,
         schedules=SCHEDULES,
         sensors=SENSORS,
@@ -35,12 +39,30 @@ def build_defs(
     )
 
 
+def open_exchange(settings: Settings) -> Exchange:
+    """Return the exchange of the settings; nothing is requested yet."""
+    pace = Pace(settings.exchange_state_dir, weight_share=settings.ingest.weight_share)
+    return Exchange(settings.ingest.exchange, base_urls=settings.exchange_base_urls, pace=pace)
+
+
+def open_store(settings: Settings) -> CandleStore:
+    """Return the candles of the settings; nothing is opened yet."""
+    tables = CandleTables.named(settings.ingest.table)
+    return CandleStore(Warehouse(settings.feature_db_path), tables)
+
+
 def _resources(settings: Settings) -> dict[str, object]:
     registry = Registry(settings.mlflow_tracking_uri, settings.mlflow_registry_uri)
+    store = open_store(settings)
     return {
         "settings": settings,
-        "exchange": Exchange(settings.ingest.exchange, base_url=settings.exchange_base_url),
-        "warehouse": Warehouse(settings.feature_db_path),
+        "exchange": open_exchange(settings),
+        "archive": Archive(settings.archive_url)
+        if settings.ingest.backfill_from == "archive"
+        else None,
+        "warehouse": store.warehouse,
+        "candle_store": store,
+        "told": None,
         "registry": registry,
         "mlflow": mlflow_run.configured(
             {

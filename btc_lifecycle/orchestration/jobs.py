@@ -4,14 +4,6 @@ from datetime import timedelta
 
 import dagster as dg
 
-from btc_lifecycle.adapters.exchange import Exchange
-from btc_lifecycle.adapters.warehouse import Warehouse
-from btc_lifecycle.domain.tables import CANDLES
-from btc_lifecycle.orchestration.assets.common import WAREHOUSE_POOL
-from btc_lifecycle.orchestration.ingestion import ingest_range
-from btc_lifecycle.orchestration.partitions import MONTHS
-from btc_lifecycle.settings import Settings
-
 MAX_RUNTIME = "dagster/max_runtime"
 
 
@@ -53,46 +45,11 @@ monitoring_job = dg.define_asset_job(
 )
 
 
-@dg.op(pool=WAREHOUSE_POOL)
-def backfill_candles(
-    context: dg.OpExecutionContext,
-    settings: dg.ResourceParam[Settings],
-    exchange: dg.ResourceParam[Exchange],
-    warehouse: dg.ResourceParam[Warehouse],
-) -> None:
-    """Store every closed candle of the run's months, whatever is stored already."""
-    table, window = CANDLES.renamed(settings.ingest.table), context.partition_time_window
-    stats = [
-        ingest_range(
-            exchange,
-            warehouse,
-            table,
-            symbol=symbol,
-            start=window.start,
-            end=window.end,
-            now=exchange.server_time(),
-        )
-        for symbol in settings.ingest.symbols
-    ]
-    context.log_event(
-        dg.AssetMaterialization(
-            asset_key=CANDLES.name,
-            partition=context.partition_key,
-            metadata={
-                "new_rows": sum(figures.new_rows for figures in stats),
-                "dagster/row_count": sum(figures.total_rows for figures in stats),
-            },
-        )
-    )
-
-
-@dg.job(
-    partitions_def=MONTHS,
-    tags=_ended_after(timedelta(hours=1)),
+backfill_job = dg.define_asset_job(
+    "backfill_job",
+    selection=["candle_history"],
+    description="Store the candles of chosen months, older ones than the first ingest reached included.",
+    tags=_ended_after(timedelta(hours=6)),
 )
-def backfill_job() -> None:
-    """Store the candles of chosen months, older ones than the first ingest reached included."""
-    backfill_candles()
-
 
 JOBS = (ingest_job, backfill_job, training_job, monitoring_job)

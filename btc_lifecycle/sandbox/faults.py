@@ -1,143 +1,120 @@
-"""Faults on demand: how an answer to klines can go wrong, one kind at a time."""
+"""Faults on demand: what can be asked to go wrong, on which calls, and what waits to happen."""
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import deque
-from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 
-from btc_lifecycle.sandbox.protocol import to_json
-from btc_lifecycle.sandbox.transport import Answer
+
+class FaultPath(StrEnum):
+    """The calls whose answers can be faulty."""
+
+    KLINES = "klines"
+    TIME = "time"
+    ARCHIVE = "archive"
 
 
 class FaultKind(StrEnum):
-    """What a faulty answer looks like."""
+    """What a faulty answer looks like; "one row" is the one in the middle of the page."""
 
+    # Bodies that are no answer, with status 200.
     HTML = "html"
     EMPTY = "empty"
-    CUT = "cut"
+    CUT = "cut"  # two thirds of the body, with a length that fits
     NULL = "null"
     OBJECT = "object"
-    SHORT_ROW = "short_row"
-    WRONG_TYPE = "wrong_type"
-    HTTP_429 = "http_429"
-    HTTP_418 = "http_418"
+    GIANT = "giant"  # more than 5 MB
+    BAD_GZIP = "bad_gzip"  # said to be compressed, but is not
+    OK_1003 = "ok_1003"  # the error body of too many requests
+    NOT_A_TIME = "not_a_time"  # no serverTime; for the time only
+
+    # Statuses.
+    HTTP_302 = "http_302"
+    HTTP_400_1003 = "http_400_1003"
     HTTP_403 = "http_403"
+    HTTP_418 = "http_418"
+    HTTP_429 = "http_429"
+    HTTP_429_BARE = "http_429_bare"  # without Retry-After
+    HTTP_429_DATE = "http_429_date"  # Retry-After is a date by the exchange's own clock
     HTTP_451 = "http_451"
     HTTP_500 = "http_500"
+    HTTP_500_1001 = "http_500_1001"
+    HTTP_502 = "http_502"
     HTTP_503 = "http_503"
+    HTTP_504 = "http_504"
+    HTTP_520 = "http_520"
+
+    # Connections.
     RESET = "reset"
+    HANG = "hang"  # no answer until the client leaves or a minute passed
+    DRIP = "drip"  # the body byte by byte, 0.2 s apart
+    DRIP_HEADERS = "drip_headers"  # so already the head
+    CUT_CONNECTION = "cut_connection"  # half of the announced body
+
+    # One row of klines.
+    SHORT_ROW = "short_row"  # six fields
+    EXTRA_FIELD = "extra_field"  # thirteen
+    WRONG_TYPE = "wrong_type"  # the close is "abc"
+    NAN = "nan"  # the close is "NaN"
+    NULL_FIELD = "null_field"
+    NESTED = "nested"  # the close is a list
+    ZERO_PRICE = "zero_price"  # the low is 0
+    HIGH_BELOW_LOW = "high_below_low"
+    NEGATIVE_VOLUME = "negative_volume"
+    NEGATIVE_COUNT = "negative_count"
+    TAKER_ABOVE_VOLUME = "taker_above_volume"
+    WRONG_CLOSE_TIME = "wrong_close_time"  # that of an hour
+
+    # Whole pages of klines.
+    MANY_BAD_ROWS = "many_bad_rows"  # 3 % of the rows, three at least, have a high below the low
     UNORDERED = "unordered"
+    REVERSED = "reversed"
     DUPLICATE = "duplicate"
+    HALF_PAGE = "half_page"
+    HOLES = "holes"  # up to three inner rows are missing
+    OTHER_TIME = "other_time"  # good rows, but not those asked for
+    OK_EMPTY = "ok_empty"  # an empty list
+    MICROSECONDS = "microseconds"  # times of 16 digits
+    REVISED = "revised"  # the last three closed rows as an early snapshot: amounts, close too low
+    FUTURE_ROW = "future_row"  # one more row, of a minute that has not come
+
+
+# Who is refused or banned may be told how long.
+TELL_A_DELAY = frozenset({FaultKind.HTTP_418, FaultKind.HTTP_429, FaultKind.HTTP_429_DATE})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """One faulty answer to come; ``retry_after_seconds`` matters to TELL_A_DELAY only."""
+
+    kind: FaultKind
+    retry_after_seconds: int = 1
 
 
 class FaultQueue:
-    """The faults that wait for the next answers, first in, first out."""
+    """The faults that wait for the next answers, first in, first out on each path."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kinds: deque[FaultKind] = deque()
+        self._faults: dict[FaultPath, deque[Fault]] = {path: deque() for path in FaultPath}
 
-    def add(self, kind: FaultKind, *, count: int) -> None:
-        """Let ``count`` more answers fail in this way, after those already waiting."""
+    def add(self, fault: Fault, *, count: int, path: FaultPath = FaultPath.KLINES) -> None:
+        """Let ``count`` more answers of the path fail in this way, after those already waiting."""
         with self._lock:
-            self._kinds.extend([kind] * count)
+            self._faults[path].extend([fault] * count)
 
-    def pop(self) -> FaultKind | None:
-        """Take the next fault off the queue; None when all is well."""
+    def pop(self, path: FaultPath) -> Fault | None:
+        """Take the path's next fault off the queue; None when all is well."""
         with self._lock:
-            return self._kinds.popleft() if self._kinds else None
+            return self._faults[path].popleft() if self._faults[path] else None
 
     def pending(self) -> list[str]:
-        """Return the waiting kinds in order."""
+        """Return the waiting kinds in order, those of klines bare, others as ``path:kind``."""
         with self._lock:
-            return [kind.value for kind in self._kinds]
-
-
-def spoil(body: bytes, *, kind: FaultKind) -> Answer:
-    """Return the good klines body made bad; RESET has no answer and is the server's business."""
-    if kind in _STATUS_ANSWERS:
-        return _STATUS_ANSWERS[kind]
-    if kind == FaultKind.HTML:
-        return Answer(body=_HTML, content_type="text/html")
-    return Answer(body=_BODY_FAULTS[kind](body))
-
-
-def _short_row(body: bytes) -> bytes:
-    rows = json.loads(body)
-    middle = len(rows) // 2
-    return to_json(
-        rows[:middle] + [row[:6] for row in rows[middle : middle + 1]] + rows[middle + 1 :]
-    )
-
-
-def _wrong_type(body: bytes) -> bytes:
-    rows = json.loads(body)
-    for row in rows[len(rows) // 2 :][:1]:
-        row[4] = "abc"
-    return to_json(rows)
-
-
-def _unordered(body: bytes) -> bytes:
-    rows = json.loads(body)
-    return to_json(rows[1::2] + rows[::2])
-
-
-def _duplicate(body: bytes) -> bytes:
-    return to_json([row for row in json.loads(body) for _ in range(2)])
-
-
-_BODY_FAULTS: dict[FaultKind, Callable[[bytes], bytes]] = {
-    FaultKind.EMPTY: lambda _: b"",
-    FaultKind.CUT: lambda body: body[: 2 * len(body) // 3],
-    FaultKind.NULL: lambda _: b"null",
-    FaultKind.OBJECT: lambda _: b"{}",
-    FaultKind.SHORT_ROW: _short_row,
-    FaultKind.WRONG_TYPE: _wrong_type,
-    FaultKind.UNORDERED: _unordered,
-    FaultKind.DUPLICATE: _duplicate,
-}
-
-_HTML = b"<!DOCTYPE html><html><head><title>Maintenance</title></head><body></body></html>"
-
-_TOO_MUCH = "Please use WebSocket Streams for live updates to avoid"
-_STATUS_ANSWERS = {
-    FaultKind.HTTP_429: Answer(
-        status=429,
-        body=to_json(
-            {"code": -1003, "msg": f"Too much request weight used. {_TOO_MUCH} polling the API."}
-        ),
-        headers={"Retry-After": "1"},
-    ),
-    FaultKind.HTTP_418: Answer(
-        status=418,
-        body=to_json(
-            {
-                "code": -1003,
-                "msg": f"Way too much request weight used; IP banned. {_TOO_MUCH} bans.",
-            }
-        ),
-        headers={"Retry-After": "1"},
-    ),
-    FaultKind.HTTP_403: Answer(
-        status=403, body=b"<html><body>403 Forbidden</body></html>", content_type="text/html"
-    ),
-    FaultKind.HTTP_451: Answer(
-        status=451,
-        body=to_json(
-            {
-                "code": 0,
-                "msg": "Service unavailable from a restricted location according to the terms.",
-            }
-        ),
-    ),
-    FaultKind.HTTP_500: Answer(
-        status=500, body=to_json({"code": -1000, "msg": "An unknown error occurred."})
-    ),
-    FaultKind.HTTP_503: Answer(
-        status=503,
-        body=to_json({"code": -1008, "msg": "Server is currently overloaded with other requests."}),
-    ),
-}
+            return [
+                fault.kind.value if path == FaultPath.KLINES else f"{path}:{fault.kind}"
+                for path, faults in self._faults.items()
+                for fault in faults
+            ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from copy import copy
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, Protocol
@@ -122,6 +123,17 @@ class KlineBlock:
             taker_buy_base=float(fields[9]),
             taker_buy_quote=float(fields[10]),
         )
+
+    def with_kline(self, row: int, kline: Kline) -> KlineBlock:
+        """Return the block with one row written anew; the open time must be that row's."""
+        written = kline.to_json().encode("ascii")
+        start, end = self._row_starts[row], self._row_starts[row + 1] - 1
+        n_longer = len(written) - (end - start)
+        block = copy(self)
+        block._text = self._text[:start] + written + self._text[end:]
+        later_starts = [later + n_longer for later in self._row_starts[row + 1 :]]
+        block._row_starts = [*self._row_starts[: row + 1], *later_starts]
+        return block
 
 
 class Market(Protocol):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,13 +18,15 @@ import numpy as np
 
 from btc_lifecycle.sandbox.exchange_info import exchange_info
 from btc_lifecycle.sandbox.market import MINUTE_MS, KlineBlock, Market
+from btc_lifecycle.sandbox.time_unit import as_ms_down, as_ms_up
 
 Parameters = Sequence[tuple[str, str]]
 
+KLINES_PATH, TIME_PATH = "/api/v3/klines", "/api/v3/time"
 WEIGHTS = {
     "/api/v3/ping": 1,
-    "/api/v3/time": 1,
-    "/api/v3/klines": 2,
+    TIME_PATH: 1,
+    KLINES_PATH: 2,
     "/api/v3/exchangeInfo": 20,
 }
 DEFAULT_LIMIT, MAX_LIMIT = 500, 1000
@@ -58,7 +61,7 @@ def answer(
         RefusedRequestError: When Binance would refuse the parameters.
     """
     values = _distinct(parameters)
-    if path == "/api/v3/klines":
+    if path == KLINES_PATH:
         return _klines(values, market=market, now_ms=now_ms)
     if path == "/api/v3/exchangeInfo":
         symbols = _asked_symbols(values, market=market)
@@ -66,7 +69,13 @@ def answer(
             exchange_info(symbols, now_ms=now_ms, weight_limit_per_min=weight_limit_per_min)
         )
     _refuse_too_many(values, n_expected=0)
-    return to_json({"serverTime": now_ms} if path == "/api/v3/time" else {})
+    return to_json({"serverTime": now_ms} if path == TIME_PATH else {})
+
+
+def rows_text(symbol: str, *, market: Market, start_ms: int, end_ms: int) -> bytes:
+    """Return all finished rows from ``start_ms`` to ``end_ms``, inclusive, comma between them."""
+    page = _Page(symbol=symbol, start_ms=start_ms, end_ms=end_ms, limit=sys.maxsize)
+    return b",".join(_oldest_rows(page, market=market, now_ms=end_ms + MINUTE_MS))
 
 
 def to_json(value: object) -> bytes:
@@ -133,22 +142,22 @@ def _parse_page(values: Mapping[str, str], *, symbols: Sequence[str], now_ms: in
     symbol = _mandatory(values, "symbol")
     _refuse_bad_symbol_text(symbol)
     interval = _mandatory(values, "interval")
-    start_ms, end_ms = _number(values, "startTime"), _number(values, "endTime")
-    limit = _number(values, "limit")
+    start, end = _digits(values, "startTime"), _digits(values, "endTime")
+    limit = _digits(values, "limit")
     _refuse_bad_time_zone(values)
     _refuse_unread(values, known=_KLINES_PARAMETERS)
     if interval != "1m":
         raise RefusedRequestError(-1120, "Invalid interval.")
     if symbol not in symbols:
         raise RefusedRequestError(-1121, "Invalid symbol.")
-    if limit == 0:
+    if limit is not None and int(limit) == 0:
         raise RefusedRequestError(-1130, "Data sent for parameter 'limit' is not valid.")
     return _Page(
         symbol=symbol,
         # Past the present there is nothing; the bounds also keep 20-digit numbers inside 64 bits.
-        start_ms=None if start_ms is None else min(start_ms, now_ms + 1),
-        end_ms=now_ms if end_ms is None else min(end_ms, now_ms),
-        limit=DEFAULT_LIMIT if limit is None else min(limit, MAX_LIMIT),
+        start_ms=None if start is None else min(as_ms_up(start), now_ms + 1),
+        end_ms=now_ms if end is None else min(as_ms_down(end), now_ms),
+        limit=DEFAULT_LIMIT if limit is None else min(int(limit), MAX_LIMIT),
     )
 
 
@@ -202,7 +211,7 @@ def _mandatory(values: Mapping[str, str], name: str) -> str:
     return values[name]
 
 
-def _number(values: Mapping[str, str], name: str) -> int | None:
+def _digits(values: Mapping[str, str], name: str) -> str | None:
     text = values.get(name)
     if text is None:
         return None
@@ -210,7 +219,7 @@ def _number(values: Mapping[str, str], name: str) -> int | None:
         raise RefusedRequestError(-1105, f"Parameter '{name}' was empty.")
     if not re.fullmatch(r"[0-9]{1,20}", text):
         raise _illegal(name, _NUMBER_RANGE)
-    return int(text)
+    return text
 
 
 def _refuse_bad_symbol_text(symbol: str) -> None:

@@ -1,4 +1,4 @@
-"""HTTP for the sandbox exchange: an application's answers over loopback, without delays."""
+"""HTTP for the sandbox exchange: an application's answers over loopback, delivered well or badly."""
 
 from __future__ import annotations
 
@@ -6,34 +6,58 @@ import socket
 import socketserver
 import struct
 import sys
+import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
+from email.message import Message
+from enum import StrEnum
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Protocol
+from typing import Literal, Protocol
 
 MAX_BODY_BYTES = 16_384
+HANG_SECONDS = 60.0
+DRIP_SECONDS = 0.2
+
+_SECONDS_TO_HANG_UP = 5.0
+
+
+class Delivery(StrEnum):
+    """How an answer goes over the wire; all but ``WHOLE`` end the connection."""
+
+    WHOLE = "whole"
+    HALF = "half"
+    DRIPPED_HEAD = "dripped_head"
+    DRIPPED_BODY = "dripped_body"
+    NEVER = "never"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """An HTTP answer: status, body, its type and headers beyond the usual ones."""
+    """An HTTP answer: status, body, its type, headers beyond the usual ones, and the delivery."""
 
     body: bytes
     status: int = 200
     content_type: str = "application/json;charset=UTF-8"
     headers: dict[str, str] = field(default_factory=dict)
+    delivery: Delivery = Delivery.WHOLE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """An HTTP request: its target is path and query; a GET's body is not read."""
+
+    method: Literal["GET", "POST"]
+    target: str
+    headers: Message
+    body: bytes = b""
 
 
 class Application(Protocol):
     """What the server asks for its answers; called from many threads at once."""
 
-    def get(self, target: str) -> Answer | None:
-        """Return the answer to a GET of path and query; None means to reset the connection."""
-        ...
-
-    def post(self, target: str, *, body: bytes) -> Answer:
-        """Return the answer to a POST."""
+    def respond(self, request: Request) -> Answer | None:
+        """Return the answer to one request; None means to reset the connection."""
         ...
 
     def common_headers(self) -> dict[str, str]:
@@ -50,6 +74,7 @@ class LoopbackServer(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], application: Application) -> None:
         self.application = application
         self._connections: set[socket.socket] = set()
+        self._connections_changed = threading.Condition()
         super().__init__(address, _Handler)
 
     def server_bind(self) -> None:
@@ -59,13 +84,16 @@ class LoopbackServer(ThreadingHTTPServer):
 
     def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
         """Remember the connection, so that it can be cut."""
-        self._connections.add(request)
+        with self._connections_changed:
+            self._connections.add(request)
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: socket.socket) -> None:  # type: ignore[override]
-        """Forget the connection and end it."""
-        self._connections.discard(request)
+        """End the connection and forget it."""
         super().shutdown_request(request)
+        with self._connections_changed:
+            self._connections.discard(request)
+            self._connections_changed.notify_all()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Pass over a client that hung up; anything else is a bug and must be seen."""
@@ -73,10 +101,14 @@ class LoopbackServer(ThreadingHTTPServer):
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 
     def cut_connections(self) -> None:
-        """End kept-alive connections, which would go on being served after the server closed."""
-        for connection in list(self._connections):
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+        """End every connection, kept alive or in the middle of an answer, and wait until all ended."""
+        with self._connections_changed:
+            for connection in self._connections:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+            self._connections_changed.wait_for(
+                lambda: not self._connections, timeout=_SECONDS_TO_HANG_UP
+            )
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -86,10 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: LoopbackServer
 
     def do_GET(self) -> None:
-        if (found := self.server.application.get(self.path)) is None:
-            self._reset()
-        else:
-            self._send(found)
+        self._respond(Request(method="GET", target=self.path, headers=self.headers))
 
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "0")
@@ -97,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
             return
         body = self.rfile.read(int(length))
-        self._send(self.server.application.post(self.path, body=body))
+        self._respond(Request(method="POST", target=self.path, headers=self.headers, body=body))
 
     def send_error(self, code: int, *_message: object, **_details: object) -> None:
         """Answer what never reached a call: a bad request line, another method, a huge body."""
@@ -107,7 +136,32 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Stay quiet."""
 
+    def _respond(self, request: Request) -> None:
+        found = self.server.application.respond(request)
+        if found is None:
+            self._reset()
+        elif found.delivery == Delivery.WHOLE:
+            self._send(found)
+        else:
+            self._deliver_badly(found)
+
     def _send(self, found: Answer) -> None:
+        self.wfile.write(self._head(found) + found.body)
+
+    def _deliver_badly(self, found: Answer) -> None:
+        head = self._head(found)
+        self.close_connection = True
+        if found.delivery == Delivery.NEVER:
+            self._has_hung_up(within_seconds=HANG_SECONDS)
+        elif found.delivery == Delivery.HALF:
+            self.wfile.write(head + found.body[: len(found.body) // 2])
+        elif found.delivery == Delivery.DRIPPED_BODY:
+            self.wfile.write(head)
+            self._drip(found.body)
+        else:
+            self._drip(head + found.body)
+
+    def _head(self, found: Answer) -> bytes:
         headers = {
             "Content-Type": found.content_type,
             "Content-Length": str(len(found.body)),
@@ -115,9 +169,29 @@ class _Handler(BaseHTTPRequestHandler):
             **self.server.application.common_headers(),
             **found.headers,
         }
-        lines = [f"HTTP/1.1 {found.status} {HTTPStatus(found.status).phrase}"]
+        lines = [f"HTTP/1.1 {found.status} {_PHRASES.get(found.status, '')}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
-        self.wfile.write("\r\n".join([*lines, "", ""]).encode("latin-1") + found.body)
+        return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+    def _drip(self, data: bytes) -> None:
+        for byte in data:
+            self.wfile.write(bytes((byte,)))
+            if self._has_hung_up(within_seconds=DRIP_SECONDS):
+                return
+
+    def _has_hung_up(self, *, within_seconds: float) -> bool:
+        """Wait until the connection ends from either side; False when it outlasts the wait."""
+        self.connection.settimeout(within_seconds)
+        try:
+            while self.connection.recv(65_536):
+                pass
+        except TimeoutError:
+            return False
+        except ConnectionError:
+            return True
+        finally:
+            self.connection.settimeout(None)
+        return True
 
     def _reset(self) -> None:
         # Lingering for 0 s makes close() send RST instead of FIN.
@@ -125,3 +199,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         self.rfile.close()
         self.connection.close()
+
+
+# Proxies in front of the exchange send statuses that no standard has, such as 520.
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}

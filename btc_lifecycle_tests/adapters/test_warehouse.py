@@ -443,37 +443,6 @@ class TestReading:
         assert not warehouse.path.parent.exists()
 
 
-class TestBadFiles:
-    @pytest.mark.parametrize("content", [b"", b"not a database" * 1000])
-    def test_a_file_that_is_no_database_is_named(self, tmp_path: Path, content: bytes):
-        path = tmp_path / "x.duckdb"
-        path.write_bytes(content)
-        for use in (
-            Warehouse(path).count,
-            lambda table: Warehouse(path).upsert(table, rows_of(table)),
-        ):
-            with pytest.raises(NeighbourUnavailableError, match="not a valid DuckDB") as refusal:
-                use(CANDLES)
-            assert str(path) in refusal.value.message
-            assert "whole DuckDB file" in refusal.value.hint
-        assert path.read_bytes() == content
-
-    def test_a_folder_in_place_of_the_file_is_named(self, tmp_path: Path):
-        with pytest.raises(NeighbourUnavailableError, match="could not be opened"):
-            Warehouse(tmp_path).count(CANDLES)
-
-    def test_a_file_cut_short_is_named_when_its_rows_are_read(self, warehouse: Warehouse):
-        """DuckDB opens such a file, and its own error went through to the reader."""
-        warehouse.upsert(CANDLES, make_candles(20_000))
-        whole = warehouse.path.read_bytes()
-        warehouse.path.write_bytes(whole[: len(whole) // 2])
-        with pytest.raises(
-            NeighbourUnavailableError, match=r"could not be (opened|read)"
-        ) as refusal:
-            warehouse.read(CANDLES)
-        assert str(warehouse.path) in refusal.value.message
-
-
 HOLD = """
 import sys, duckdb
 connection = duckdb.connect(sys.argv[1], read_only=sys.argv[2] == "read")
@@ -575,6 +544,36 @@ print(sum(
             n_new = [int(answer) for answer in answers]
         assert_frame_equal(warehouse.read(CANDLES), make_candles(200)[:160])
         assert sum(n_new) == 160
+
+    def test_two_processes_that_make_the_same_file_at_once_make_a_whole_one(self, tmp_path: Path):
+        """DuckDB let both write the beginning of the file, which then was no database for good."""
+        code = """
+import sys
+from pathlib import Path
+from btc_lifecycle.adapters.warehouse import Warehouse
+from btc_lifecycle.domain.tables import CANDLES
+from btc_lifecycle_tests.builders import make_candles
+
+candles = make_candles(20)[int(sys.argv[2]) :][:10]
+Warehouse(Path(sys.argv[1]) / "warm.duckdb").upsert(CANDLES, candles)
+print("ready", flush=True)
+for line in sys.stdin:
+    Warehouse(Path(sys.argv[1]) / line.strip()).upsert(CANDLES, candles)
+    print("done", flush=True)
+"""
+        names = [f"{number}.duckdb" for number in range(10)]
+        with (
+            another_process(code, tmp_path, 0) as one,
+            another_process(code, tmp_path, 10) as two,
+        ):
+            assert [process.stdout.readline() for process in (one, two)] == ["ready\n"] * 2
+            for name in names:
+                for process in (one, two):
+                    process.stdin.write(f"{name}\n")
+                    process.stdin.flush()
+                assert [process.stdout.readline() for process in (one, two)] == ["done\n"] * 2
+        assert {Warehouse(tmp_path / name).count(CANDLES) for name in names} == {20}
+        assert [path.name for path in tmp_path.glob(".*")] == []
 
     @pytest.mark.parametrize("is_committed", [False, True])
     def test_a_killed_writer_leaves_whole_transactions(

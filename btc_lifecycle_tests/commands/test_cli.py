@@ -9,13 +9,14 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import requests
+from rich.console import Console
 
 from btc_lifecycle.commands import cli, lifecycle
 from btc_lifecycle.commands.demo import story
@@ -255,20 +256,19 @@ def test_an_errors_brackets_are_shown_as_they_are(
     refuses(run("ingest"), error=r"columns lack \['open'\]", hint=r"see \[docs\]")
 
 
-def test_a_backfill_is_shown_month_by_month_and_its_days_are_utc(
+def test_a_backfill_takes_its_days_as_utc_and_shows_its_figures(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[datetime, datetime | None]] = []
 
-    def months(*, start: datetime, end: datetime | None) -> Iterator[tuple[str, dict[str, object]]]:
+    def months(*, start: datetime, end: datetime | None, console: Console) -> dict[str, object]:
         asked.append((start, end))
-        yield "2024-01-01", {"new_rows": 1}
-        yield "2024-02-01", {"new_rows": 2}
+        return {"new_rows": 3}
 
     monkeypatch.setattr(lifecycle, "backfill", months)
     said = run("backfill", "--start", "2024-01-05", "--end", "2024-02-01")
     assert asked == [(datetime(2024, 1, 5, tzinfo=UTC), datetime(2024, 2, 1, tzinfo=UTC))]
-    assert said.out.split() == ["2024-01-01", "new_rows", "1", "2024-02-01", "new_rows", "2"]
+    assert said.out.split() == ["backfilled", "new_rows", "3"]
     run("backfill", "--start", "2024-01-05")
     assert asked[1] == (datetime(2024, 1, 5, tzinfo=UTC), None)
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import re
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from btc_lifecycle.adapters.registry import Registry
+from btc_lifecycle.adapters.warehouse import write_snapshots
 from btc_lifecycle.commands import lifecycle
 from btc_lifecycle.commands.lifecycle import Figures
-from btc_lifecycle.domain.errors import ConfigurationError
+from btc_lifecycle.commands.status import status as read_status
+from btc_lifecycle.domain.errors import ConfigurationError, DataError
+from btc_lifecycle.orchestration.build import open_store
 from btc_lifecycle.settings import IngestSettings, Places, load_settings
 from btc_lifecycle_tests.model_builders import copy_store, promote_new
 from btc_lifecycle_tests.orchestration.small_lifecycle import (
@@ -59,7 +65,7 @@ def tracked(ingested: Figures) -> Figures:
 
 @pytest.fixture(scope="module")
 def status_when_tracked(tracked: Figures) -> dict[str, Figures]:
-    return lifecycle.status()
+    return read_status()
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +75,7 @@ def registered(status_when_tracked: dict[str, Figures]) -> Figures:
 
 @pytest.fixture(scope="module")
 def status(registered: Figures) -> dict[str, Figures]:
-    return lifecycle.status()
+    return read_status()
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +126,10 @@ def test_status_shows_store_champion_and_candidate_on_one_screen(
 ) -> None:
     assert status["store"]["source"] == "synthetic"
     assert re.fullmatch(
-        r"[\d,]+ candles, newest 2024-01-05 23:59 UTC", str(status["store"]["BTC/USDT"])
+        r"[\d,]+ candles, 2024-01-01 00:00 UTC to 2024-01-05 23:59 UTC",
+        str(status["store"]["BTC/USDT"]),
     )
+    assert status["store"]["BTC/USDT gaps"] == "0 of 0 minutes; 0 minutes never asked for"
     assert status["champion"] == status["candidate"]
     assert status["champion"]["version"] == "bitcoin-model 1"
     assert status["champion"]["decision"] == f"promoted: {registered['reason']}"
@@ -135,18 +143,18 @@ def test_monitor_shows_the_verdict_on_retraining(monitored: Figures, folder: Pat
 
 def test_rollback_shows_what_serves_after_it(rolled_back: Figures) -> None:
     assert rolled_back == {"serving": "bitcoin-model 1"}
-    assert lifecycle.status()["champion"]["version"] == "bitcoin-model 1"
+    assert read_status()["champion"]["version"] == "bitcoin-model 1"
 
 
-def test_a_backfill_reaches_before_the_first_ingest_month_by_month(ingested: Figures) -> None:
+def test_a_backfill_reaches_before_the_first_ingest_and_asks_for_nothing_twice(
+    ingested: Figures,
+) -> None:
     """The market began a day before the candles that the first ingest reached back to."""
-    months = dict(
-        lifecycle.backfill(
-            start=datetime(2023, 12, 5, tzinfo=UTC), end=datetime(2024, 1, 1, tzinfo=UTC)
-        )
-    )
-    assert list(months) == ["2023-12-01"]
-    assert months["2023-12-01"]["new_rows"] == 1440
+    asked = {"start": datetime(2023, 12, 5, tzinfo=UTC), "end": datetime(2024, 1, 1, tzinfo=UTC)}
+    console = Console(file=io.StringIO(), width=120)
+    assert lifecycle.backfill(**asked, console=console)["new_rows"] == 1440
+    assert "44640/44640" in console.file.getvalue()
+    assert lifecycle.backfill(**asked, console=console)["new_rows"] == 0
 
 
 @pytest.mark.parametrize(
@@ -157,7 +165,9 @@ def test_a_backfill_of_no_month_is_refused(start: str, end: str | None) -> None:
     """It said nothing and ended as if all were done; the end of the market is the exchange's."""
     until = datetime.fromisoformat(end).replace(tzinfo=UTC) if end else None
     with pytest.raises(ConfigurationError, match=f"no month to fetch from {start} to "):
-        list(lifecycle.backfill(start=datetime.fromisoformat(start).replace(tzinfo=UTC), end=until))
+        lifecycle.backfill(
+            start=datetime.fromisoformat(start).replace(tzinfo=UTC), end=until, console=Console()
+        )
 
 
 def test_status_names_a_damaged_store_and_shows_the_rest(
@@ -166,6 +176,30 @@ def test_status_names_a_damaged_store_and_shows_the_rest(
     damaged = tmp_path / "damaged.duckdb"
     damaged.write_bytes(b"no database" * 1000)
     monkeypatch.setenv("FEATURE_DB_PATH", str(damaged))
-    shown = lifecycle.status()
+    shown = read_status()
     assert str(damaged) in str(shown["store"]["problem"])
     assert str(shown["champion"]["version"]).startswith("bitcoin-model ")
+
+
+def test_a_damaged_database_is_made_again_from_snapshots_and_the_exchange(
+    ingested: Figures, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(folder / "feature_store", tmp_path / "feature_store")
+    monkeypatch.setenv("BTC_DATA_DIR", str(tmp_path))
+    settings = load_settings()
+    store = open_store(settings)
+    write_snapshots(store.warehouse, store.tables, folder=settings.snapshots_dir)
+    # Half of January is in no snapshot: the exchange has to give it again.
+    (settings.snapshots_dir / "BTCUSDT" / "2024-01.parquet").write_bytes(b"cut")
+    database = settings.feature_db_path
+    database.write_bytes(database.read_bytes()[: database.stat().st_size // 2])
+    with pytest.raises(DataError, match="damaged"):
+        store.warehouse.verify()
+
+    shown = lifecycle.rebuild(is_forced=False, console=Console(file=io.StringIO()))
+    assert "damaged" in str(shown["problem"])
+    assert Path(str(shown["set aside"])).exists()
+    assert "2024-01.parquet" in str(shown["snapshots that were of no use"])
+    holdings = store.holdings("BTC/USDT")
+    assert holdings.n_missing_min == 0
+    assert holdings.n_rows >= LIMIT

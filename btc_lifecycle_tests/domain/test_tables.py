@@ -6,11 +6,17 @@ import polars as pl
 import pytest
 
 from btc_lifecycle.domain.tables import (
+    ARCHIVE_FILES,
+    CANDLE_GAPS,
+    CANDLE_QUARANTINE,
+    CANDLE_REVISIONS,
     CANDLES,
     FEATURE_COLUMNS,
     FEATURES,
+    FETCHED_RANGES,
     TABLES,
     UTC_TIME,
+    CandleTables,
     Table,
 )
 
@@ -97,3 +103,88 @@ def test_a_renamed_table_differs_in_its_name_alone(table: Table):
     renamed = table.renamed("mine")
     assert renamed.name == "mine"
     assert replace(renamed, name=table.name) == table
+
+
+class TestTablesOfCandles:
+    def test_beside_candles_the_other_tables_have_their_plain_names(self):
+        named = CandleTables.named()
+        assert vars(named) == {
+            "candles": CANDLES,
+            "gaps": CANDLE_GAPS,
+            "revisions": CANDLE_REVISIONS,
+            "quarantine": CANDLE_QUARANTINE,
+            "ranges": FETCHED_RANGES,
+            "archive_files": ARCHIVE_FILES,
+        }
+        assert CandleTables.named("candles") == named
+        assert set(vars(named).values()) <= set(TABLES)
+
+    def test_beside_any_other_name_the_others_carry_it_too(self):
+        names = {part: table.name for part, table in vars(CandleTables.named("mine")).items()}
+        assert names == {
+            "candles": "mine",
+            "gaps": "mine_candle_gaps",
+            "revisions": "mine_candle_revisions",
+            "quarantine": "mine_candle_quarantine",
+            "ranges": "mine_fetched_ranges",
+            "archive_files": "mine_archive_files",
+        }
+
+    def test_under_another_name_they_differ_in_nothing_else(self):
+        for plain, mine in zip(
+            vars(CandleTables.named()).values(),
+            vars(CandleTables.named("mine")).values(),
+            strict=True,
+        ):
+            assert replace(mine, name=plain.name) == plain
+
+    def test_two_names_share_no_table(self):
+        names = [
+            table.name
+            for name in ("candles", "mine", "other")
+            for table in vars(CandleTables.named(name)).values()
+        ]
+        assert len(set(names)) == len(names)
+
+    @pytest.mark.parametrize(
+        ("table", "columns", "key", "nullable"),
+        [
+            (
+                CANDLE_GAPS,
+                ["symbol", "gap_start", "gap_end", "first_seen_at", "tries", "next_try_at"],
+                ("symbol", "gap_start"),
+                ["next_try_at"],
+            ),
+            (
+                CANDLE_QUARANTINE,
+                ["symbol", "kline", "open_time", "reason", "seen_at"],
+                ("symbol", "kline"),
+                ["open_time"],
+            ),
+            (
+                FETCHED_RANGES,
+                ["symbol", "range_start", "range_end"],
+                ("symbol", "range_start"),
+                [],
+            ),
+            (
+                ARCHIVE_FILES,
+                ["symbol", "file_name", "sha256", "n_rows", "n_differing", "stored_at"],
+                ("symbol", "file_name"),
+                [],
+            ),
+        ],
+        ids=lambda value: value.name if isinstance(value, Table) else "",
+    )
+    def test_they_have_their_columns_and_keys(self, table, columns, key, nullable):
+        assert table.schema.names() == columns
+        assert table.key == key
+        assert [column.name for column in table.columns if column.is_nullable] == nullable
+
+    def test_a_revision_holds_every_value_that_a_candle_has(self):
+        """A column that candles gain must not be lost when a candle is revised."""
+        columns = {column.name: column for column in CANDLE_REVISIONS.columns}
+        assert CANDLE_REVISIONS.key == (*CANDLES.key, "revised_at")
+        revised_at = columns.pop("revised_at")
+        assert not revised_at.is_nullable
+        assert tuple(columns.values()) == CANDLES.columns

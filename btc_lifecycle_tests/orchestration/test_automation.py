@@ -281,6 +281,7 @@ def scheduled(time: datetime) -> dg.RunRequest:
 def test_each_minute_asks_for_candles_alone(minute: int) -> None:
     request = scheduled(datetime(2024, 3, 1, 10, minute, tzinfo=UTC))
     assert request.asset_selection == [dg.AssetKey("candles")]
+    assert request.asset_check_keys == []
 
 
 def test_the_full_hour_asks_for_candles_and_their_report() -> None:

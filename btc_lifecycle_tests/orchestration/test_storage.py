@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -11,7 +15,10 @@ from btc_lifecycle.domain.errors import ConfigurationError
 from btc_lifecycle.orchestration.storage import (
     DataFolderArtifacts,
     DataFolderStorage,
+    delete_runs,
+    newest_records,
     open_instance,
+    stray_files,
 )
 from btc_lifecycle.settings import ROOT
 
@@ -91,3 +98,106 @@ def test_processes_that_open_an_empty_folder_at_once_all_succeed(data_dir: Path)
     )
     processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
     assert [process.wait(timeout=120) for process in processes] == [0, 0, 0]
+
+
+@pytest.fixture
+def instance(data_dir: Path) -> Iterator[dg.DagsterInstance]:
+    with open_instance() as instance:
+        yield instance
+
+
+@dg.asset_check(asset=thing)
+def thing_is_sound() -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(passed=True)
+
+
+def run_of_thing(instance: dg.DagsterInstance) -> str:
+    return dg.materialize([thing, thing_is_sound], instance=instance).run_id
+
+
+def record_partition(instance: dg.DagsterInstance, partition: str) -> str:
+    """Record a partition of an asset that has none itself, as the backfill does."""
+
+    @dg.op
+    def store(context) -> None:
+        context.log_event(dg.AssetMaterialization("thing", partition=partition))
+
+    @dg.job
+    def backfill() -> None:
+        store()
+
+    return backfill.execute_in_process(instance=instance).run_id
+
+
+def traces(data_dir: Path, run_id: str) -> list[str]:
+    """Return every table and file under Dagster's folder that still names a run."""
+    folder = data_dir / "dagster"
+    found = [str(path) for path in folder.rglob("*") if run_id in path.name]
+    for database in folder.rglob("*.db"):
+        with closing(sqlite3.connect(database)) as connection:
+            dump = "\n".join(connection.iterdump())
+        found += [f"{database.name}: {line[:80]}" for line in dump.splitlines() if run_id in line]
+    return found
+
+
+def test_a_deleted_run_leaves_nothing_behind_but_what_assets_last_were(
+    data_dir: Path, instance: dg.DagsterInstance
+) -> None:
+    """Dagster's own deletion leaves a file of 130 kB a run, and its check results."""
+    old, new = run_of_thing(instance), run_of_thing(instance)
+    folder = Path(instance.storage_directory()) / old
+    folder.mkdir(parents=True)
+    (folder / "kept by an IO manager").touch()
+    assert len(traces(data_dir, old)) > 5
+    delete_runs(instance, [old])
+    assert traces(data_dir, old) == []
+    assert run_ids(instance) == [new]
+    assert instance.all_logs(new)
+    delete_runs(instance, [old])
+    delete_runs(instance, [])
+
+
+def test_the_newest_records_are_those_of_each_asset_partition_and_check(
+    instance: dg.DagsterInstance,
+) -> None:
+    replaced, january, whole = (
+        record_partition(instance, "2024-01"),
+        record_partition(instance, "2024-01"),
+        run_of_thing(instance),
+    )
+    february = record_partition(instance, "2024-02")
+    assert newest_records(instance) == {january, february, whole}
+    delete_runs(instance, [replaced])
+    stored = instance.get_materialized_partitions(thing.key)
+    assert stored == {"2024-01", "2024-02"}
+
+
+def test_the_newest_attempt_on_an_asset_is_a_record_even_if_it_failed(
+    instance: dg.DagsterInstance,
+) -> None:
+    @dg.asset(key="thing")
+    def failing() -> None:
+        raise ZeroDivisionError
+
+    stored = run_of_thing(instance)
+    failed = dg.materialize([failing], instance=instance, raise_on_error=False).run_id
+    assert newest_records(instance) == {stored, failed}
+
+
+def test_files_are_stray_once_their_run_is_gone_and_nobody_wrote_them_for_a_while(
+    instance: dg.DagsterInstance,
+) -> None:
+    kept, deleted = run_of_thing(instance), run_of_thing(instance)
+    now = datetime.now(UTC)
+    instance.delete_run(deleted)
+    assert stray_files(instance, until=now - timedelta(hours=1)) == set()
+    assert stray_files(instance, until=now + timedelta(minutes=1)) == {deleted}
+    assert run_ids(instance) == [kept]
+
+
+def test_runs_of_another_storage_are_refused() -> None:
+    with (
+        dg.DagsterInstance.ephemeral() as ephemeral,
+        pytest.raises(ConfigurationError, match="whose files nobody here knows"),
+    ):
+        delete_runs(ephemeral, ["run"])

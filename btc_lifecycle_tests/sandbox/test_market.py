@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -107,6 +108,20 @@ def test_cut_text_equals_the_rows_written_one_by_one(n_rows, data):
     written = [json.loads(block.kline(row).to_json()) for row in range(first, end)]
     assert json.loads(b"[" + block.rows_text(first, end) + b"]") == written
     assert len(block) == n_rows
+
+
+@given(n_rows=st.integers(1, 30), volume=st.integers(0, 10**9), data=st.data())
+def test_a_row_written_anew_changes_no_other_row_nor_the_block_it_came_from(n_rows, volume, data):
+    block = block_of(n_rows)
+    before = block.rows_text(0, n_rows)
+    row = data.draw(st.integers(0, n_rows - 1))
+    told = replace(block.kline(row), volume=float(volume))
+    changed = block.with_kline(row, told)
+    rows = json.loads(b"[" + before + b"]")
+    rows[row] = json.loads(told.to_json())
+    assert json.loads(b"[" + changed.rows_text(0, n_rows) + b"]") == rows
+    assert [json.loads(changed.rows_text(i, i + 1)) for i in range(n_rows)] == rows
+    assert block.rows_text(0, n_rows) == before
 
 
 def test_the_cache_keeps_the_blocks_used_last():

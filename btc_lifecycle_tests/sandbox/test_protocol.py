@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from btc_lifecycle.sandbox.market import DAY_MS, MINUTE_MS, as_ms
-from btc_lifecycle.sandbox.protocol import RefusedRequestError, answer
+from btc_lifecycle.sandbox.protocol import RefusedRequestError, answer, rows_text
 from btc_lifecycle.sandbox.synthetic import SyntheticMarket
 from btc_lifecycle_tests.reference_sandbox import all_rows, page
 
@@ -95,6 +95,24 @@ def test_numbers_of_twenty_digits_are_legal_and_far_away():
     assert klines(startTime="9" * 20) == []
     assert klines(endTime="9" * 20, limit=1)[0][0] == NOW_MS
     assert klines(startTime=0, endTime=0) == []
+
+
+def test_times_of_sixteen_digits_are_microseconds():
+    start, end = START_MS + 5 * MINUTE_MS, START_MS + 7 * MINUTE_MS
+
+    def opened(start_us, end_us):
+        return [row[0] for row in klines(startTime=start_us, endTime=end_us)]
+
+    assert opened(1000 * start, 1000 * end) == [start, start + MINUTE_MS, end]
+    assert opened(1000 * start + 1, 1000 * end - 1) == [start + MINUTE_MS]
+    assert opened(1000 * start, end) == [start, start + MINUTE_MS, end]
+
+
+def test_all_finished_rows_of_a_stretch_are_one_text():
+    first, last = START_MS + 1430 * MINUTE_MS, START_MS + 2900 * MINUTE_MS
+    text = rows_text("BTCUSDT", market=MARKET, start_ms=first, end_ms=last)
+    assert json.loads(b"[" + text + b"]") == ROWS[1430:2901]
+    assert rows_text("BTCUSDT", market=MARKET, start_ms=0, end_ms=START_MS - 1) == b""
 
 
 def test_the_last_row_runs_until_its_minute_is_over():

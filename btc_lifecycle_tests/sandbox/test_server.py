@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import hashlib
 import json
+import socket
+import threading
+import time
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,6 +24,17 @@ from btc_lifecycle_tests.sandbox.conftest import NOW, START
 
 FIXTURES = Path(__file__).parents[3] / "shared" / "fixtures" / "binance_rest"
 PAGE = {"symbol": "BTCUSDT", "interval": "1m"}
+OLDEST = {**PAGE, "startTime": as_ms(START), "limit": 1}
+FILE = "/data/spot/daily/klines/BTCUSDT/1m/BTCUSDT-1m"
+UNREADABLE = {
+    FaultKind.NOT_A_TIME,
+    FaultKind.RESET,
+    FaultKind.HANG,
+    FaultKind.DRIP,
+    FaultKind.DRIP_HEADERS,
+    FaultKind.CUT_CONNECTION,
+    FaultKind.BAD_GZIP,
+}
 
 
 def recorded(name):
@@ -26,6 +42,12 @@ def recorded(name):
     if not path.exists():
         pytest.skip(f"{path} is absent")
     return json.loads(path.read_text())
+
+
+def wait_for_requests(exchange, n_requests):
+    """A client that gave up may be ahead of the server, and the next fault would be another's."""
+    while len(exchange.requests) < n_requests:
+        time.sleep(0.001)
 
 
 def limited(weight_limit_per_min):
@@ -179,7 +201,7 @@ class TestControl:
     def test_a_bad_body_is_400_with_a_message(self, exchange, session):
         answer = session.post(f"{exchange.url}/sandbox/fault", json={"kind": "flood"})
         assert answer.status_code == 400
-        assert answer.json()["error"].startswith("kind 'flood' is no fault; choose from html")
+        assert answer.json()["error"].startswith("kind 'flood' is unknown here; choose from html")
 
     def test_a_clock_that_the_market_cannot_follow_is_an_error_of_the_server(
         self, exchange, session
@@ -192,20 +214,39 @@ class TestControl:
 
 
 class TestFaults:
-    @pytest.mark.parametrize("kind", [kind for kind in FaultKind if kind != FaultKind.RESET])
+    @pytest.mark.parametrize("kind", [kind for kind in FaultKind if kind not in UNREADABLE])
     def test_a_fault_spoils_so_many_answers_and_no_more(self, exchange, session, kind):
         url = f"{exchange.url}/api/v3/klines"
-        good = session.get(url, params=PAGE).content
+        page = {**PAGE, "startTime": as_ms(START), "limit": 10}
+
+        def ask():
+            return session.get(url, params=page, allow_redirects=False)
+
+        good = ask().content
         session.post(f"{exchange.url}/sandbox/fault", json={"kind": kind, "count": 2})
-        answers = [session.get(url, params=PAGE) for _ in range(3)]
+        answers = [ask() for _ in range(3)]
         assert [(a.status_code, a.content) == (200, good) for a in answers] == [False, False, True]
         assert "X-MBX-USED-WEIGHT-1M" in answers[0].headers
 
-    def test_a_reset_is_a_reset(self, exchange, session):
+    @pytest.mark.parametrize(
+        ("kind", "timeout", "said"),
+        [
+            ("reset", 10, "reset by peer"),
+            ("hang", 0.05, "timed out"),
+            ("drip_headers", 0.05, "timed out"),
+            ("drip", 0.05, "timed out"),
+            ("cut_connection", 10, "IncompleteRead"),
+            ("bad_gzip", 10, "gzip"),
+        ],
+    )
+    def test_an_answer_that_cannot_be_read_is_followed_by_a_good_one(
+        self, exchange, session, kind, timeout, said
+    ):
         url = f"{exchange.url}/api/v3/klines"
-        session.post(f"{exchange.url}/sandbox/fault", json={"kind": "reset"})
-        with pytest.raises(requests.ConnectionError, match="reset by peer"):
-            session.get(url, params=PAGE)
+        session.post(f"{exchange.url}/sandbox/fault", json={"kind": kind})
+        with pytest.raises(requests.RequestException, match=said):
+            session.get(url, params=PAGE, timeout=timeout)
+        wait_for_requests(exchange, 2)
         assert session.get(url, params=PAGE).status_code == 200
 
     def test_other_calls_and_refused_ones_use_up_no_fault(self, exchange, session):
@@ -213,6 +254,93 @@ class TestFaults:
         assert session.get(f"{exchange.url}/api/v3/ping").content == b"{}"
         assert session.get(f"{exchange.url}/api/v3/klines").status_code == 400
         assert session.get(f"{exchange.url}/api/v3/klines", params=PAGE).content == b"null"
+
+    def test_the_time_and_the_archive_fail_on_their_own(self, exchange, session):
+        for path, kind in (("time", "not_a_time"), ("archive", "http_502")):
+            session.post(f"{exchange.url}/sandbox/fault", json={"kind": kind, "path": path})
+        assert session.get(f"{exchange.url}/api/v3/klines", params=PAGE).json()[0][0] > 0
+        assert session.get(f"{exchange.url}{FILE}-2026-01-09.zip").status_code == 404
+        assert session.get(f"{exchange.url}{FILE}-2026-01-01.zip").status_code == 502
+        assert session.get(f"{exchange.url}{FILE}-2026-01-01.zip").status_code == 200
+        times = [session.get(f"{exchange.url}/api/v3/time").json() for _ in range(2)]
+        assert times == [{}, {"serverTime": as_ms(NOW)}]
+
+
+class TestTimeUnit:
+    def test_klines_and_time_come_in_microseconds_on_request(self, exchange, session):
+        url, headers = f"{exchange.url}/api/v3", {"X-MBX-TIME-UNIT": "microsecond"}
+        asked = {**PAGE, "startTime": 1000 * as_ms(START), "limit": 1}
+        row = session.get(f"{url}/klines", params=asked, headers=headers).json()[0]
+        assert (row[0], row[6]) == (1000 * as_ms(START), 1000 * as_ms(START) + 59_999_999)
+        assert session.get(f"{url}/time", headers=headers).json()["serverTime"] == 1000 * as_ms(NOW)
+        assert session.get(f"{url}/time").json()["serverTime"] == as_ms(NOW)
+
+    def test_an_archive_file_is_no_matter_of_the_header(self, exchange, session):
+        url = f"{exchange.url}{FILE}-2026-01-01.zip"
+        asked = session.get(url, headers={"X-MBX-TIME-UNIT": "MICROSECOND"})
+        assert asked.content == session.get(url).content
+
+
+class TestArchive:
+    def test_a_file_fits_its_checksum_and_costs_no_weight(self, exchange, session):
+        file = session.get(f"{exchange.url}{FILE}-2026-01-02.zip")
+        checksum = session.get(f"{exchange.url}{FILE}-2026-01-02.zip.CHECKSUM")
+        assert checksum.text.split() == [
+            hashlib.sha256(file.content).hexdigest(),
+            "BTCUSDT-1m-2026-01-02.zip",
+        ]
+        assert session.get(f"{exchange.url}/sandbox/state").json()["used_weight_1m"] == 0
+        assert file.headers["X-Sandbox-Market"] == "synthetic"
+
+    def test_orders_change_files_and_klines(self, exchange, session):
+        def told():
+            file = session.get(f"{exchange.url}{FILE}-2026-01-01.zip").content
+            page = session.get(f"{exchange.url}/api/v3/klines", params=OLDEST).json()
+            return file, float(page[0][5])
+
+        first = told()
+        session.post(f"{exchange.url}/sandbox/archive", json={"header_line": True})
+        second = told()
+        order = {"symbol": "BTCUSDT", "open_time": START.isoformat(), "volume_factor": 0.5}
+        state = session.post(f"{exchange.url}/sandbox/revise", json=order).json()
+        third = told()
+        assert (state["archive"]["header_line"], state["revisions"]) == (True, [order])
+        assert len({first[0], second[0], third[0]}) == 3
+        assert (first[1], third[1]) == (second[1], pytest.approx(first[1] / 2))
+
+    def test_a_market_that_cannot_tell_is_an_error_of_the_server(self, exchange, session):
+        session.post(f"{exchange.url}/sandbox/clock", json={"now": "2060-01-01T00:00:00Z"})
+        answer = session.get(f"{exchange.url}{FILE}-2059-01-01.zip")
+        assert answer.status_code == 500
+        assert "set the clock at most" in answer.text
+
+
+class TestRecords:
+    def test_every_request_is_recorded_with_its_time_path_and_status(self, session):
+        walls = iter(range(1000))
+        with SandboxExchange(
+            SyntheticMarket(start=START), SandboxClock(NOW, 0), wall=lambda: next(walls)
+        ) as exchange:
+            session.get(f"{exchange.url}/api/v3/klines", params=PAGE)
+            session.get(f"{exchange.url}/nowhere?a=1")
+            for kind, timeout in (("reset", 10), ("hang", 0.05), ("http_451", 10)):
+                session.post(f"{exchange.url}/sandbox/fault", json={"kind": kind})
+                n_before = len(exchange.requests)
+                with suppress(requests.RequestException):
+                    session.get(f"{exchange.url}/api/v3/klines", params=PAGE, timeout=timeout)
+                wait_for_requests(exchange, n_before + 1)
+        assert [(record.path, record.status) for record in exchange.requests] == [
+            ("/api/v3/klines", 200),
+            ("/nowhere", 404),
+            ("/sandbox/fault", 200),
+            ("/api/v3/klines", 0),
+            ("/sandbox/fault", 200),
+            ("/api/v3/klines", 0),
+            ("/sandbox/fault", 200),
+            ("/api/v3/klines", 451),
+        ]
+        came_at = [record.wall for record in exchange.requests]
+        assert came_at == sorted(set(came_at))
 
 
 class TestLife:
@@ -237,6 +365,19 @@ class TestLife:
         for client in (session, requests):
             with pytest.raises(requests.ConnectionError):
                 client.get(f"{exchange.url}/api/v3/ping", timeout=5)
+
+    @pytest.mark.parametrize("kind", ["hang", "drip", "drip_headers"])
+    def test_closing_ends_answers_that_would_take_minutes(self, exchange, kind):
+        before = set(threading.enumerate())
+        with socket.create_connection(("127.0.0.1", int(exchange.url[17:])), timeout=10) as client:
+            body = json.dumps({"kind": kind, "path": "time"})
+            ask = f"POST /sandbox/fault HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+            client.sendall(f"{ask}GET /api/v3/time HTTP/1.1\r\n\r\n".encode())
+            wait_for_requests(exchange, 2)
+            exchange.close()
+            for thread in set(threading.enumerate()) - before:
+                thread.join(5)
+                assert not thread.is_alive()
 
     def test_an_exchange_that_never_served_can_be_closed_twice(self):
         exchange = SandboxExchange(SyntheticMarket(start=START), SandboxClock(NOW))

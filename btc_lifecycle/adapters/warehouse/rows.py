@@ -5,6 +5,7 @@ Names of tables and columns come from domain/tables.py and are quoted; values ar
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from btc_lifecycle.domain.tables import UTC_TIME, Table
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-_SOURCE = "source: "
+SOURCE = "source: "
 """Start of the comment by which a table names the market that it came from."""
 
 _INCOMING = "_incoming"
@@ -37,27 +38,56 @@ def upsert_rows(
     connection: DuckDBPyConnection, table: Table, rows: pl.DataFrame, *, source: str | None = None
 ) -> UpsertCounts:
     """Upsert within an open transaction; see ``Warehouse.upsert``."""
-    _create(connection, table)
+    create_tables(connection, [table])
     if source is not None:
-        _claim(connection, table, source=source)
+        claim_source(connection, table, source=source)
     stored = quoted(table)
-    names = ", ".join(table.schema.names())
     key = ", ".join(table.key)
     values = [name for name in table.schema.names() if name not in table.key]
-    connection.register(_INCOMING, _stored_form(table, rows).to_arrow())
-    n_new = _count(connection, f"{_INCOMING} ANTI JOIN {stored} USING ({key})")
-    n_revised = _count(
+    connection.register(_INCOMING, stored_form(table, rows).to_arrow())
+    # An anti join would read the whole of the stored keys.
+    n_new = rows.height - count_rows(connection, f"{_INCOMING} JOIN {stored} USING ({key})")
+    n_revised = count_rows(
         connection,
         f"{_INCOMING} AS i JOIN {stored} AS t USING ({key}) WHERE "
         f"({', '.join(f'i.{name}' for name in values)}) IS DISTINCT FROM "
         f"({', '.join(f't.{name}' for name in values)})",
     )
-    connection.execute(
-        f"INSERT INTO {stored} ({names}) SELECT {names} FROM {_INCOMING} "
-        f"ON CONFLICT ({key}) DO UPDATE SET "
-        + ", ".join(f"{name} = excluded.{name}" for name in values)
-    ).fetchall()
-    return UpsertCounts(n_new=n_new, n_revised=n_revised, n_total=_count(connection, stored))
+    write_rows(connection, table, rows)
+    return UpsertCounts(n_new=n_new, n_revised=n_revised, n_total=count_rows(connection, stored))
+
+
+def insert_rows(connection: DuckDBPyConnection, table: Table, rows: pl.DataFrame) -> None:
+    """Insert rows whose keys are not stored into a table that exists, within an open transaction."""
+    _insert(connection, table, rows, on_conflict="")
+
+
+def insert_missing(connection: DuckDBPyConnection, table: Table, rows: pl.DataFrame) -> None:
+    """Insert rows into a table that exists; those whose key is stored leave what is stored."""
+    _insert(connection, table, rows, on_conflict="ON CONFLICT DO NOTHING")
+
+
+def write_rows(connection: DuckDBPyConnection, table: Table, rows: pl.DataFrame) -> None:
+    """Insert rows into a table that exists; those whose key is stored replace what is stored."""
+    values = [name for name in table.schema.names() if name not in table.key]
+    replaced = ", ".join(f"{name} = excluded.{name}" for name in values)
+    _insert(
+        connection,
+        table,
+        rows,
+        on_conflict=f"ON CONFLICT ({', '.join(table.key)}) DO UPDATE SET {replaced}",
+    )
+
+
+def _insert(
+    connection: DuckDBPyConnection, table: Table, rows: pl.DataFrame, *, on_conflict: str
+) -> None:
+    if not rows.is_empty():
+        names = ", ".join(table.schema.names())
+        connection.register(_INCOMING, stored_form(table, rows).to_arrow())
+        connection.execute(
+            f"INSERT INTO {quoted(table)} ({names}) SELECT {names} FROM {_INCOMING} {on_conflict}"
+        ).fetchall()
 
 
 def read_rows(
@@ -106,9 +136,9 @@ def database_source(connection: DuckDBPyConnection) -> str | None:
     """Return the market that the database's candles came from, None while it has none."""
     comments = connection.execute(
         "SELECT comment FROM duckdb_tables() WHERE schema_name = 'main' AND starts_with(comment, ?)",
-        [_SOURCE],
+        [SOURCE],
     ).fetchall()
-    return str(comments[0][0]).removeprefix(_SOURCE) if comments else None
+    return str(comments[0][0]).removeprefix(SOURCE) if comments else None
 
 
 def refuse_other_source(held: str | None, *, source: str) -> None:
@@ -120,35 +150,41 @@ def refuse_other_source(held: str | None, *, source: str) -> None:
         )
 
 
-def _claim(connection: DuckDBPyConnection, table: Table, *, source: str) -> None:
+def claim_source(connection: DuckDBPyConnection, table: Table, *, source: str) -> None:
+    """Let a source have the database; raise DataError where another one has it."""
     refuse_other_source(database_source(connection), source=source)
     # COMMENT takes no parameters; the source is a header of the exchange, so quotes are doubled.
-    literal = f"{_SOURCE}{source}".replace("'", "''")
+    literal = f"{SOURCE}{source}".replace("'", "''")
     connection.execute(f"COMMENT ON TABLE {quoted(table)} IS '{literal}'")
 
 
-def _create(connection: DuckDBPyConnection, table: Table) -> None:
-    if not is_table(connection, table):
-        columns = [
-            f"{column.name} {column.type}" + ("" if column.is_nullable else " NOT NULL")
-            for column in table.columns
-        ]
+def create_tables(connection: DuckDBPyConnection, tables: Iterable[Table]) -> None:
+    """Create the tables that are missing; raise DataError where one has other columns."""
+    stored = dict(
         connection.execute(
-            f"CREATE TABLE {quoted(table)} ({', '.join(columns)}, "
-            f"PRIMARY KEY ({', '.join(table.key)}))"
-        )
-        return
-    stored = connection.execute(
-        "SELECT column_name FROM duckdb_columns() WHERE schema_name = 'main' AND table_name = ? "
-        "ORDER BY column_index",
-        [table.name],
-    ).fetchall()
-    if [name for (name,) in stored] != table.schema.names():
-        raise DataError(
-            f"table {table.name} has the columns {', '.join(name for (name,) in stored)}, "
-            f"this version writes {', '.join(table.schema.names())}",
-            hint="drop the table if it can be made again from candles, or use another FEATURE_DB_PATH",
-        )
+            "SELECT table_name, list(column_name ORDER BY column_index) FROM duckdb_columns() "
+            "WHERE schema_name = 'main' GROUP BY table_name"
+        ).fetchall()
+    )
+    for table in tables:
+        if table.name not in stored:
+            _create(connection, table)
+        elif stored[table.name] != table.schema.names():
+            raise DataError(
+                f"table {table.name} has the columns {', '.join(stored[table.name])}, "
+                f"this version writes {', '.join(table.schema.names())}",
+                hint="drop the table if it can be made again from candles, or use another FEATURE_DB_PATH",
+            )
+
+
+def _create(connection: DuckDBPyConnection, table: Table) -> None:
+    columns = [
+        f"{column.name} {column.type}" + ("" if column.is_nullable else " NOT NULL")
+        for column in table.columns
+    ]
+    connection.execute(
+        f"CREATE TABLE {quoted(table)} ({', '.join(columns)}, PRIMARY KEY ({', '.join(table.key)}))"
+    )
 
 
 def is_table(connection: DuckDBPyConnection, table: Table) -> bool:
@@ -159,12 +195,14 @@ def is_table(connection: DuckDBPyConnection, table: Table) -> bool:
     return bool(found.fetchall())
 
 
-def _count(connection: DuckDBPyConnection, relation: str) -> int:
+def count_rows(connection: DuckDBPyConnection, relation: str) -> int:
+    """Return how many rows a table or another relation of SQL has."""
     ((count,),) = connection.execute(f"SELECT count(*) FROM {relation}").fetchall()
     return int(count)
 
 
-def _stored_form(table: Table, rows: pl.DataFrame) -> pl.DataFrame:
+def stored_form(table: Table, rows: pl.DataFrame) -> pl.DataFrame:
+    """Return rows as the table stores them; raise DataError where it does not allow them."""
     names = table.schema.names()
     if set(rows.columns) != set(names):
         raise _refused(

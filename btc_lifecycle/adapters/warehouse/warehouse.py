@@ -10,13 +10,29 @@ import logging
 import random
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import polars as pl
 
+from btc_lifecycle.adapters.warehouse.failures import (
+    log_path,
+    lost,
+    manifest_path,
+    told_plainly,
+    unusable,
+)
+from btc_lifecycle.adapters.warehouse.manifest import (
+    HeldByTable,
+    held_candles,
+    losses,
+    read_manifest,
+    scan,
+    write_manifest,
+)
 from btc_lifecycle.adapters.warehouse.rows import (
     UpsertCounts,
     database_source,
@@ -43,6 +59,13 @@ _RETRY_S = (0.02, 0.1)
 """Shortest and longest pause between two tries at a locked file; the jitter lets waiters take turns."""
 
 
+_State = tuple[tuple[int, int, int], ...]
+"""Inode, size and time of change of the file, of its log and of its manifest."""
+
+_SEEN: dict[Path, _State] = {}
+"""Each file as this process last found it whole; only what changed since is looked at again."""
+
+
 class Warehouse:
     """The tables of one DuckDB file."""
 
@@ -54,34 +77,42 @@ class Warehouse:
     def connect(self, *, read_only: bool = False) -> Iterator[DuckDBPyConnection]:
         """Open the file for one operation; a writing connection is one transaction.
 
+        A file that this process has not seen in its present state is compared with its manifest
+        first, and a writing connection leaves a new manifest behind.
+
         Raises:
             NothingToServeError: If the file is to be read and does not exist.
             NeighbourUnavailableError: If another process held the file for all of the bounded wait,
                 or the file could not be opened, read or written.
+            DataError: If the file is damaged or lost candles since it was last written.
         """
-        import duckdb  # noqa: PLC0415  # a tenth of a second that the service need not pay
-
-        if read_only and not self.path.exists():
-            raise NothingToServeError(
-                f"there is no database at {self.path}", hint="run ./task ingest to make it"
-            )
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        connection = self._opened(read_only=read_only)
-        try:
-            if read_only:
-                yield connection
-                return
-            connection.begin()
+        with told_plainly(self.path):
+            self._prepare_place(read_only=read_only)
+            connection = self._opened(read_only=read_only)
             try:
+                known = self._require_whole(connection)
+                if read_only:
+                    yield connection
+                    return
+                connection.begin()
                 yield connection
-            except BaseException:
-                connection.rollback()
-                raise
-            connection.commit()
-        except duckdb.IOException as error:
-            raise self._unusable(error, problem="could not be read or written") from error
-        finally:
-            connection.close()
+                connection.commit()
+                held = held_candles(connection, known=known)
+            finally:
+                # Undoes what was not committed.
+                connection.close()
+        write_manifest(self.path, held=held)
+        _SEEN[self.path] = self._state()
+
+    def verify(self) -> dict[str, int]:
+        """Read every column of every row; return how many rows each table has.
+
+        Raises:
+            NothingToServeError: If there is no file.
+            DataError: If a block cannot be read as it was written, or candles are missing.
+        """
+        with self.connect(read_only=True) as connection:
+            return scan(connection)
 
     def upsert(
         self, table: Table, rows: pl.DataFrame, *, source: str | None = None
@@ -163,17 +194,50 @@ class Warehouse:
         """Raise DataError where the database holds candles of another source."""
         refuse_other_source(self.source(), source=source)
 
+    def _prepare_place(self, *, read_only: bool) -> None:
+        try:
+            if self.path.exists():
+                return
+            if not read_only:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                # Whoever deletes a database starts afresh.
+                manifest_path(self.path).unlink(missing_ok=True)
+                self._begin_file()
+                return
+        except OSError as error:
+            raise unusable(self.path, str(error.strerror)) from error
+        raise NothingToServeError(
+            f"there is no database at {self.path}", hint="run ./task ingest to make it"
+        )
+
+    def _begin_file(self) -> None:
+        """Make an empty database whole under another name first.
+
+        Two processes that let DuckDB make the same file at once can leave one that is no database,
+        and so can a full disk or a kill.
+        """
+        import duckdb  # noqa: PLC0415  # a tenth of a second that the service need not pay
+
+        beginning = self.path.with_name(f".{self.path.name}.{uuid4().hex}")
+        try:
+            duckdb.connect(str(beginning)).close()
+            # A link never replaces a file that another process made meanwhile, as a rename would.
+            # Where there are no links DuckDB makes the file when it opens it.
+            with suppress(OSError):
+                self.path.hardlink_to(beginning)
+        finally:
+            beginning.unlink(missing_ok=True)
+
     def _opened(self, *, read_only: bool) -> DuckDBPyConnection:
-        import duckdb  # noqa: PLC0415  # as above
+        import duckdb  # noqa: PLC0415  # a tenth of a second that the service need not pay
 
         started, is_told = time.monotonic(), False
         while True:
             try:
                 return duckdb.connect(str(self.path), read_only=read_only)
-            except (duckdb.IOException, duckdb.ConnectionException) as error:
-                is_locked = "Could not set lock" in str(error) or "configuration" in str(error)
-                if not is_locked:
-                    raise self._unusable(error, problem="could not be opened") from error
+            except duckdb.Error as error:
+                if not _is_locked(error):
+                    raise
                 waited = timedelta(seconds=time.monotonic() - started)
                 if waited > _TELL_AFTER and not is_told:
                     is_told = True
@@ -185,8 +249,28 @@ class Warehouse:
                     ) from error
                 time.sleep(random.uniform(*_RETRY_S))  # noqa: S311  # jitter, no secret
 
-    def _unusable(self, error: Exception, *, problem: str) -> NeighbourUnavailableError:
-        return NeighbourUnavailableError(
-            f"{self.path} {problem}: {error}",
-            hint="check the path, its permissions, free disk space and that it is a whole DuckDB file",
-        )
+    def _require_whole(self, connection: DuckDBPyConnection) -> HeldByTable:
+        """Return what the manifest records; raise DataError where the open file has less."""
+        recorded = read_manifest(self.path)
+        if recorded is None:
+            return {}
+        state = self._state()
+        if _SEEN.get(self.path) != state:
+            missing = losses(recorded.tables, held=held_candles(connection, known=recorded.tables))
+            if missing:
+                raise lost(self.path, missing)
+            if self.path.stat().st_size < recorded.size_bytes:
+                # DuckDB itself shortens the file, and may be killed before that is recorded.
+                scan(connection)
+            _SEEN[self.path] = state
+        return recorded.tables
+
+    def _state(self) -> _State:
+        files = (self.path, log_path(self.path), manifest_path(self.path))
+        stats = [file.stat() for file in files if file.exists()]
+        return tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats)
+
+
+def _is_locked(error: Exception) -> bool:
+    # The second is said to a reader while another thread of this process writes.
+    return "Could not set lock" in str(error) or "different configuration" in str(error)

@@ -4,6 +4,7 @@ from btc_lifecycle.orchestration.assets import ingest, learn, monitor
 
 ASSETS = (
     ingest.candles,
+    ingest.candle_history,
     ingest.ingestion_report,
     learn.features,
     learn.labels,

@@ -4,18 +4,35 @@ Each reads its inputs, makes one call and reports figures; rules are in domain/i
 """
 
 import json
+import warnings
+from datetime import timedelta
 
 import dagster as dg
 import polars as pl
 
 from btc_lifecycle.adapters import clock
+from btc_lifecycle.adapters.archive import Archive
 from btc_lifecycle.adapters.exchange import Exchange
-from btc_lifecycle.adapters.warehouse import Warehouse
+from btc_lifecycle.adapters.warehouse import CandleStore
+from btc_lifecycle.domain.ingest.gaps import Stretch
 from btc_lifecycle.domain.ingest.summary import summarize
-from btc_lifecycle.domain.tables import CANDLES
 from btc_lifecycle.orchestration.assets.common import WAREHOUSE_POOL, report_folder
-from btc_lifecycle.orchestration.ingestion import ingest_new, write_stats
+from btc_lifecycle.orchestration.ingestion import (
+    Ingestion,
+    IngestionStats,
+    Told,
+    backfill,
+    ingest_new,
+    write_stats,
+)
+from btc_lifecycle.orchestration.inline_chart import line_chart
+from btc_lifecycle.orchestration.partitions import MONTHS
 from btc_lifecycle.settings import Settings
+
+_CHARTED = timedelta(hours=6)
+
+_BACKFILL_PATIENCE = timedelta(hours=1)
+"""How long a backfill waits for its turn at the exchange: nobody waits for it."""
 
 
 @dg.asset(group_name="ingest", pool=WAREHOUSE_POOL, kinds={"duckdb", "python"})
@@ -23,35 +40,92 @@ def candles(
     context: dg.AssetExecutionContext,
     settings: dg.ResourceParam[Settings],
     exchange: dg.ResourceParam[Exchange],
-    warehouse: dg.ResourceParam[Warehouse],
+    candle_store: dg.ResourceParam[CandleStore],
 ) -> dg.MaterializeResult[None]:
     """Closed one-minute candles as the exchange gave them, one row per symbol and open time."""
-    table = CANDLES.renamed(settings.ingest.table)
-    stats = [
-        ingest_new(exchange, warehouse, table, symbol=symbol, settings=settings.ingest)
-        for symbol in settings.ingest.symbols
-    ]
-    write_stats(settings.ingestion_stats_path, stats)
-    for figures in stats:
+    ingestion = ingest_new(exchange, candle_store, settings=settings.ingest)
+    write_stats(settings.ingestion_stats_path, ingestion)
+    _log(context, ingestion)
+    first = ingestion.stats[0]
+    return dg.MaterializeResult(
+        metadata={
+            **_figures(ingestion),
+            "missing_minutes": sum(figures.missing_minutes for figures in ingestion.stats),
+            "gaps": sum(figures.gaps for figures in ingestion.stats),
+            "first_open_time": dg.MetadataValue.timestamp(first.first_open_time),
+            "last_open_time": dg.MetadataValue.timestamp(first.last_open_time),
+            "source": first.source,
+            "newest_closes": _chart(candle_store, first),
+        }
+    )
+
+
+with warnings.catch_warnings():
+    # One run for a range of months: worth a parameter that Dagster still calls beta.
+    warnings.simplefilter("ignore", dg.BetaWarning)
+    _asset_of_months = dg.asset(
+        group_name="ingest",
+        pool=WAREHOUSE_POOL,
+        kinds={"duckdb", "python"},
+        partitions_def=MONTHS,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+
+
+@_asset_of_months
+def candle_history(
+    context: dg.AssetExecutionContext,
+    settings: dg.ResourceParam[Settings],
+    exchange: dg.ResourceParam[Exchange],
+    candle_store: dg.ResourceParam[CandleStore],
+    archive: dg.ResourceParam[Archive | None],
+    told: dg.ResourceParam[Told | None],
+) -> dg.MaterializeResult[None]:
+    """Months of the same table, asked for once: older ones than the first ingest reached."""
+    window = context.partition_time_window
+    ingestion = backfill(
+        exchange.patient(_BACKFILL_PATIENCE),
+        candle_store,
+        settings=settings.ingest,
+        stretch=Stretch(start=window.start, end=window.end),
+        archive=archive,
+        told=told,
+    )
+    _log(context, ingestion)
+    return dg.MaterializeResult(metadata=_figures(ingestion))
+
+
+def _figures(ingestion: Ingestion) -> dict[str, int | str]:
+    stats = ingestion.stats
+    failures = {f"failed {symbol}": str(error) for symbol, error in ingestion.failures.items()}
+    return {
+        "new_rows": sum(figures.new_rows for figures in stats),
+        "revised_rows": sum(figures.revised_rows for figures in stats),
+        "rejected_rows": sum(figures.rejected_rows for figures in stats),
+        "dagster/row_count": sum(figures.total_rows for figures in stats),
+        **failures,
+    }
+
+
+def _chart(store: CandleStore, figures: IngestionStats) -> dg.MarkdownMetadataValue:
+    start = figures.last_open_time - _CHARTED
+    newest = store.warehouse.read(store.tables.candles, symbol=figures.symbol, start=start)
+    hours = _CHARTED // timedelta(hours=1)
+    return line_chart(newest["close"], title=f"{figures.symbol}, closes of the last {hours} hours")
+
+
+def _log(context: dg.AssetExecutionContext, ingestion: Ingestion) -> None:
+    for figures in ingestion.stats:
         context.log.info(
             "%s: %d new candles, %d in all up to %s, %d minutes missing",
             figures.symbol,
             figures.new_rows,
             figures.total_rows,
-            f"{figures.last_open_time:%Y-%m-%d %H:%M} UTC",
+            figures.last_open_time,
             figures.missing_minutes,
         )
-    return dg.MaterializeResult(
-        metadata={
-            "new_rows": sum(figures.new_rows for figures in stats),
-            "revised_rows": sum(figures.revised_rows for figures in stats),
-            "dagster/row_count": sum(figures.total_rows for figures in stats),
-            "missing_minutes": sum(figures.missing_minutes for figures in stats),
-            "first_open_time": dg.MetadataValue.timestamp(stats[0].first_open_time),
-            "last_open_time": dg.MetadataValue.timestamp(stats[0].last_open_time),
-            "source": stats[0].source,
-        }
-    )
+    for symbol, error in ingestion.failures.items():
+        context.log.error("%s: %s", symbol, error)
 
 
 @dg.asset(group_name="ingest", pool=WAREHOUSE_POOL, kinds={"pdf"})

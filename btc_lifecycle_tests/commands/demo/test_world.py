@@ -59,7 +59,7 @@ def test_every_place_is_kept_to_the_folder_whatever_a_dotenv_file_says(
         assert place.is_relative_to(world.folder)
     assert settings.mlflow_tracking_uri == settings.mlflow_registry_uri
     assert settings.mlflow_tracking_uri.startswith(f"sqlite:///{world.folder}/")
-    assert settings.exchange_base_url == world.exchange_url
+    assert settings.exchange_base_urls == (world.exchange_url,)
     assert settings.model_uri == "models:/bitcoin-model@production"
 
 

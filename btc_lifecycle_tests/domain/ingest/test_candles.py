@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-import json
 import math
-import random
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
@@ -12,312 +11,242 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from btc_lifecycle.domain.errors import DataError, NeighbourUnavailableError
 from btc_lifecycle.domain.ingest.candles import (
+    broken_rule,
+    broken_stored_rule,
     closed_before,
-    parse_klines,
-    require_sound,
+    is_sound,
+    without_impossible_zeros,
 )
 from btc_lifecycle.domain.tables import CANDLES, UTC_TIME
-from btc_lifecycle_tests.builders import make_candles
+from btc_lifecycle_tests.builders import START, make_candles
+from btc_lifecycle_tests.reference_ingest import (
+    CARRIED,
+    slow_broken_rule,
+    slow_broken_stored_rule,
+)
 
-SHARED = Path(__file__).parents[4] / "shared"
-RECORDED = SHARED / "fixtures" / "binance_rest"
-REAL = SHARED / "data" / "binance_spot_1m" / "BTCUSDT"
-
-OPEN_MS = 1_704_067_200_000  # 2024-01-01 00:00 UTC
-OPEN_TIME = datetime(2024, 1, 1, tzinfo=UTC)
-MINUTE_MS = 60_000
+REAL = Path(__file__).parents[4] / "shared" / "data" / "binance_spot_1m" / "BTCUSDT"
 MINUTE = timedelta(minutes=1)
-FIELDS = [
-    "open_time",
-    "open",
-    "high",
-    "low",
-    "close",
-    "volume",
-    "close_time",
-    "quote_volume",
-    "trades",
-    "taker_buy_base",
-    "taker_buy_quote",
-    "unused",
+MS, US = timedelta(milliseconds=1), timedelta(microseconds=1)
+NAN = math.nan
+
+SOUND = {
+    "symbol": "BTC/USDT",
+    "open_time": START,
+    "open": 100.0,
+    "high": 103.0,
+    "low": 99.0,
+    "close": 101.0,
+    "volume": 8.0,
+    "quote_volume": 800.0,
+    "trades": 20,
+    "taker_buy_base": 5.0,
+    "taker_buy_quote": 500.0,
+    "close_time": START + MINUTE - MS,
+}
+
+
+def rows(*changes: dict[str, object]) -> pl.DataFrame:
+    """Return a sound row for each change, with the change made to it."""
+    return pl.DataFrame(
+        [{**SOUND, **change} for change in changes],
+        schema={**CANDLES.schema, "close_time": UTC_TIME},
+    )
+
+
+def reasons(frame: pl.DataFrame) -> list[str | None]:
+    return frame.select(reason=broken_rule())["reason"].to_list()
+
+
+def soundness(frame: pl.DataFrame) -> list[bool]:
+    return frame.select(sound=is_sound())["sound"].to_list()
+
+
+BROKEN = [
+    ({"open_time": None}, "a time is not in milliseconds or microseconds"),
+    ({"close_time": None}, "a time is not in milliseconds or microseconds"),
+    ({"close_time": START + MINUTE + US}, "it does not close within a minute"),
+    ({"close_time": START}, "it does not close within a minute"),
+    ({"close_time": START + 60 * MINUTE - MS}, "it does not close within a minute"),
+    ({"open_time": START + MINUTE}, "it does not close within a minute"),
+    *(
+        ({name: value}, "a price is not a number")
+        for name in ("open", "high", "low", "close")
+        for value in (None, NAN, math.inf, -math.inf)
+    ),
+    *(
+        ({name: value}, "a price is not positive")
+        for name in ("open", "high", "low", "close")
+        for value in (0.0, -1.0)
+    ),
+    ({"high": 100.999}, "the high is not the highest price"),
+    ({"open": 103.001}, "the high is not the highest price"),
+    ({"close": 103.001}, "the high is not the highest price"),
+    ({"low": 103.001}, "the high is not the highest price"),
+    ({"low": 100.001}, "the low is not the lowest price"),
+    ({"open": 98.999}, "the low is not the lowest price"),
+    ({"close": 98.999}, "the low is not the lowest price"),
+    *(({"volume": value}, "the volume is not a number") for value in (None, NAN, math.inf)),
+    ({"volume": -0.1}, "the volume is negative"),
+    *(
+        ({name: value}, "an amount is not a number")
+        for name in ("quote_volume", "taker_buy_base", "taker_buy_quote")
+        for value in (None, NAN, math.inf)
+    ),
+    ({"trades": None}, "an amount is not a number"),
+    *(({name: -1}, "an amount is negative") for name in CARRIED),
+    ({"taker_buy_base": 8.001}, "takers bought more than was traded"),
+    ({"taker_buy_quote": 800.001}, "takers bought more than was traded"),
+    ({"volume": 0.0}, "takers bought more than was traded"),
 ]
 
 
-def kline(minute: float = 0, **fields: object) -> list[object]:
-    """Return a row as Binance gives it, so many minutes after OPEN_TIME, with fields replaced."""
-    open_ms = OPEN_MS + round(minute * MINUTE_MS)
-    row: dict[str, object] = {
-        "open_time": open_ms,
-        "open": "42283.58000000",
-        "high": "42298.62000000",
-        "low": "42261.02000000",
-        "close": "42298.61000000",
-        "volume": "35.92724000",
-        "close_time": open_ms + MINUTE_MS - 1,
-        "quote_volume": "1519032.42831870",
-        "trades": 1327,
-        "taker_buy_base": "23.18766000",
-        "taker_buy_quote": "980394.01497270",
-        "unused": "0",
-    }
-    return list({**row, **fields}.values())
+class TestRules:
+    @pytest.mark.parametrize(("change", "reason"), BROKEN, ids=str)
+    def test_a_row_against_a_rule_is_told_with_the_rule_in_words(self, change, reason):
+        frame = rows({}, change, {})
+        assert soundness(frame) == [True, False, True]
+        assert reasons(frame) == [None, reason, None]
 
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"close_time": START + MINUTE - US},
+            # The last candle before the outage of 2017-12-04, which off-grid ones follow.
+            {"close_time": START + 20_798 * MS},
+            # Zeros of a minute without a trade.
+            {
+                **dict.fromkeys(("open", "high", "low", "close"), 101.0),
+                **dict.fromkeys(("volume", *CARRIED), 0),
+            },
+            {"taker_buy_base": 8.0, "taker_buy_quote": 800.0},
+            # A sum of decimals may come out a hair above the whole.
+            {"taker_buy_base": 8.0 * (1 + 5e-10), "taker_buy_quote": 800.0 * (1 + 5e-10)},
+            {"volume": -0.0, "taker_buy_base": 0.0},
+        ],
+        ids=str,
+    )
+    def test_odd_rows_that_are_candles_are_sound(self, change):
+        assert soundness(rows(change)) == [True]
+        assert reasons(rows(change)) == [None]
 
-def recorded(name: str) -> list[list[object]]:
-    if not (RECORDED / name).exists():
-        pytest.skip(f"no recorded answer {RECORDED / name}")
-    return json.loads((RECORDED / name).read_bytes())
+    @pytest.mark.parametrize(
+        ("length", "is_kept"),
+        [
+            (timedelta(0), False),
+            (US, True),
+            (MINUTE - MS, True),
+            (MINUTE, True),
+            (MINUTE + US, False),
+            (-US, False),
+        ],
+    )
+    @pytest.mark.parametrize(
+        "off_grid", [timedelta(0), timedelta(milliseconds=20_799), US, MINUTE - US]
+    )
+    def test_a_candle_may_close_anywhere_within_a_minute(self, length, is_kept, off_grid):
+        """Those of December 2017 and February 2018 do not last a whole minute, and are real."""
+        opened = START + off_grid
+        frame = rows({"open_time": opened, "close_time": opened + length})
+        assert soundness(frame) == [is_kept]
 
-
-class TestParsing:
-    def test_a_hand_made_page_becomes_candles_in_the_tables_types(self):
-        candles = parse_klines([kline(0), kline(1, close="42290.5")], symbol="BTC/USDT")
-        assert candles.schema == {**CANDLES.schema, "close_time": UTC_TIME}
-        assert candles.row(0, named=True) == {
-            "symbol": "BTC/USDT",
-            "open_time": OPEN_TIME,
-            "open": 42283.58,
-            "high": 42298.62,
-            "low": 42261.02,
-            "close": 42298.61,
-            "volume": 35.92724,
-            "quote_volume": 1519032.4283187,
-            "trades": 1327,
-            "taker_buy_base": 23.18766,
-            "taker_buy_quote": 980394.0149727,
-            "close_time": OPEN_TIME + timedelta(seconds=59, milliseconds=999),
-        }
-        assert candles["close"].to_list() == [42298.61, 42290.5]
-
-    def test_numbers_may_come_as_numbers_instead_of_text(self):
-        as_numbers = kline(open=42283.58, volume=36, trades="1327", open_time=str(OPEN_MS))
-        candles = parse_klines([as_numbers], symbol="BTC/USDT")
-        assert candles.select("open", "volume", "trades").row(0) == (42283.58, 36.0, 1327)
-
-    def test_a_page_without_rows_is_a_frame_without_rows(self):
-        candles = parse_klines([], symbol="BTC/USDT")
-        assert candles.is_empty()
-        assert candles.schema == {**CANDLES.schema, "close_time": UTC_TIME}
-
-    def test_of_repeated_open_times_the_last_row_is_kept(self):
-        page = [kline(0, close="42270"), kline(1), kline(0, close="42280")]
-        candles = parse_klines(page, symbol="BTC/USDT")
-        assert candles["close"].to_list() == [42280.0, 42298.61]
-
-    def test_an_unordered_page_is_put_in_order(self):
-        candles = parse_klines([kline(2), kline(0), kline(1)], symbol="BTC/USDT")
-        assert candles["open_time"].to_list() == [OPEN_TIME + i * MINUTE for i in range(3)]
-
-    def test_open_times_off_the_minute_grid_are_kept(self):
-        candles = parse_klines([kline(0.34665), kline(1.34665)], symbol="BTC/USDT")
-        assert candles["open_time"][0] == OPEN_TIME + timedelta(milliseconds=20_799)
-
-    def test_a_minute_without_a_trade_is_a_candle(self):
-        quiet = dict.fromkeys(("open", "high", "low", "close"), "42283.58000000")
-        nothing = dict.fromkeys(
-            ("volume", "quote_volume", "taker_buy_base", "taker_buy_quote"), "0.00000000"
-        )
-        candles = parse_klines([kline(0, trades=0, **quiet, **nothing)], symbol="BTC/USDT")
-        assert candles.select("volume", "trades", "taker_buy_base").row(0) == (0.0, 0, 0.0)
-
-    def test_fields_that_the_source_does_not_carry_are_missing_and_not_zero(self):
-        """Zeros where something was traded would say that every trade of the minute was a sale."""
-        absent = {"quote_volume": "0", "trades": 0, "taker_buy_base": "0", "taker_buy_quote": "0"}
-        candles = parse_klines([kline(0, **absent), kline(1)], symbol="BTC/USDT")
-        carried = candles.select("quote_volume", "trades", "taker_buy_base", "taker_buy_quote")
-        assert carried.row(0) == (None, None, None, None)
-        assert None not in carried.row(1)
+    def test_of_many_broken_rules_the_first_is_told(self):
+        """In the order of the columns: times, prices, volume, what only Binance carries."""
+        order = list(dict.fromkeys(reason for _, reason in BROKEN))
+        changes = {reason: change for change, reason in reversed(BROKEN)}
+        changes["the high is not the highest price"] = {"high": 100.999}
+        for first, later in pairwise(order):
+            both = {**changes[later], **changes[first]}
+            assert reasons(rows(both)) == [first]
 
     @given(
-        minutes=st.lists(st.integers(0, 500), min_size=1, max_size=30, unique=True),
-        repeats=st.lists(st.integers(0, 29), max_size=30),
-        seed=st.integers(0, 2**16),
+        changes=st.dictionaries(
+            st.sampled_from([name for name in SOUND if isinstance(SOUND[name], float)]),
+            st.sampled_from([None, NAN, math.inf, -1.0, 0.0, 99.0, 100.0, 103.0, 800.0, 1e300]),
+        ),
+        trades=st.sampled_from([None, -1, 0, 20]),
+        open_time=st.sampled_from([None, START, START + US, START + 20_799 * MS]),
+        length=st.sampled_from([-MS, timedelta(0), MS, MINUTE - MS, MINUTE - US, MINUTE, None]),
     )
-    def test_order_and_repeats_of_rows_do_not_change_the_candles(self, minutes, repeats, seed):
-        page = [kline(minute, trades=minute + 1) for minute in minutes]
-        disturbed = page + [page[i % len(page)] for i in repeats]
-        random.Random(seed).shuffle(disturbed)  # noqa: S311
-        assert_frame_equal(
-            parse_klines(disturbed, symbol="BTC/USDT"), parse_klines(page, symbol="BTC/USDT")
-        )
-
-    @pytest.mark.real_data
-    @pytest.mark.parametrize(
-        "name",
-        [
-            "klines_BTCUSDT_15m_2024-12-30.json",
-            "klines_BTCUSDT_1h_2023-03-01.json",
-            "klines_BTCUSDT_1m_unclosed_last.json",
-            "klines_BTCUSDT_2h_2017-11-01.json",
-        ],
-    )
-    def test_recorded_answers_are_kept_to_the_last_digit(self, name: str):
-        page = recorded(name)
-        candles = parse_klines(page, symbol="BTC/USDT")
-        assert candles.height == len(page)
-        for row, candle in zip(page, candles.iter_rows(named=True), strict=True):
-            given_ = dict(zip(FIELDS, row, strict=True))
-            assert candle["open_time"].timestamp() * 1000 == given_["open_time"]
-            assert candle["close_time"].timestamp() * 1000 == given_["close_time"]
-            assert candle["trades"] == given_["trades"]
-            for field in ("open", "high", "low", "close", "volume", "taker_buy_quote"):
-                assert candle[field] == float(given_[field])
+    def test_they_are_what_judging_a_row_by_hand_says(self, changes, trades, open_time, length):
+        close_time = None if length is None or open_time is None else open_time + length
+        times = {"open_time": open_time, "close_time": close_time}
+        row = {**SOUND, **changes, "trades": trades, **times}
+        frame = rows(row)
+        assert reasons(frame) == [slow_broken_rule(row)]
+        assert soundness(frame) == [slow_broken_rule(row) is None]
+        stored = frame.drop("close_time").select(reason=broken_stored_rule())["reason"]
+        assert stored.to_list() == [slow_broken_stored_rule(row)]
 
 
-class TestRefusedPages:
-    @pytest.mark.parametrize(
-        ("page", "shown"),
-        [
-            ("<html><body>Maintenance</body></html>", "'<html><body>Maintenance"),
-            ("", "''"),
-            (b"[]", "b'[]'"),
-            (None, "None"),
-            ({}, "{}"),
-            ({"code": -1003, "msg": "Too much request weight used"}, "{'code': -1003"),
-            (7, "7"),
-        ],
-    )
-    def test_what_is_no_list_is_refused_and_shown(self, page: object, shown: str):
-        with pytest.raises(NeighbourUnavailableError) as refusal:
-            parse_klines(page, symbol="ETH/USDT")
-        assert "ETH/USDT: the exchange answered with " + shown in refusal.value.message
-        assert "list of klines was expected" in refusal.value.message
-        assert "nothing of it was stored" in refusal.value.hint
-
-    def test_a_long_wrong_answer_is_shown_in_part(self):
-        with pytest.raises(NeighbourUnavailableError) as refusal:
-            parse_klines("x" * 10_000, symbol="BTC/USDT")
-        assert len(refusal.value.message) < 160
-
-    @pytest.mark.parametrize(
-        "row", [kline()[:6], [*kline(), "0"], [], {}, "abcdefghijkl", 5, None, kline()[:11]]
-    )
-    def test_a_row_that_does_not_have_twelve_fields_is_refused_by_its_number(self, row: object):
-        with pytest.raises(
-            NeighbourUnavailableError, match=r"BTC/USDT: kline 1 of 3 is .* where 12 fields were"
-        ):
-            parse_klines([kline(0), row, kline(2)], symbol="BTC/USDT")
-
-    @pytest.mark.parametrize("field", FIELDS[:-1])
-    @pytest.mark.parametrize("value", ["abc", "", None, True, [1], "1,5"])
-    def test_a_field_that_is_no_number_is_refused_by_name_row_and_value(
-        self, field: str, value: object
-    ):
-        """A missing price or close time once went through: the candle was lost without a word."""
-        page = [kline(0), kline(1, **{field: value})]
-        with pytest.raises(NeighbourUnavailableError) as refusal:
-            parse_klines(page, symbol="BTC/USDT")
-        shown = None if value is None else str(value)
-        assert refusal.value.message == (
-            f"BTC/USDT: {field} of kline 1 of 2 is {shown!r} where a number was expected"
-        )
-
-    def test_the_field_that_nobody_uses_may_hold_anything(self):
-        page = [kline(0, unused=None), kline(1, unused="x")]
-        assert parse_klines(page, symbol="BTC/USDT").height == 2
-
-    @pytest.mark.parametrize(
-        "fields",
-        [
-            {"open": "NaN"},
-            {"open": math.nan},
-            {"high": "inf"},
-            {"low": "-inf"},
-            {"close": "0.00000000"},
-            {"close": "-1"},
-            {"high": "42283.57000000"},
-            {"high": "42298.60000000"},
-            {"high": "1"},
-            {"low": "42283.59000000"},
-            {"volume": "-0.1"},
-            {"volume": "inf"},
-            {"volume": "NaN"},
-            {"quote_volume": "-1"},
-            {"taker_buy_base": "NaN"},
-            {"taker_buy_quote": "inf"},
-            {"trades": -1},
-        ],
-        ids=str,
-    )
-    def test_a_candle_against_the_rules_is_refused_with_its_time_and_figures(
-        self, fields: dict[str, object]
-    ):
-        ((name, value),) = fields.items()
-        with pytest.raises(DataError) as refusal:
-            parse_klines([kline(0), kline(1, **fields), kline(2)], symbol="BTC/USDT")
-        assert "BTC/USDT: 1 of 3 candles break the rules" in refusal.value.message
-        assert "first at 2024-01-01 00:01:00 UTC" in refusal.value.message
-        shown = value if name == "trades" else float(str(value))
-        assert f"{name} {shown}" in refusal.value.message
-
-    @pytest.mark.parametrize(
-        "times",
-        [
-            {"open_time": OPEN_MS * 1000, "close_time": OPEN_MS * 1000 + 59_999_999},
-            {"open_time": OPEN_MS // 1000, "close_time": OPEN_MS // 1000 + 59},
-            {"open_time": OPEN_MS // 1000},
-            {"close_time": (OPEN_MS + 59_999) * 1000},
-            {"open_time": 0},
-            {"open_time": -1},
-            {"open_time": 10**18},
-            {"close_time": OPEN_MS},
-            {"close_time": OPEN_MS - 1},
-        ],
-        ids=str,
-    )
-    def test_times_that_are_not_a_span_in_milliseconds_are_refused(self, times: dict[str, object]):
-        """Microseconds once ended in an OverflowError; seconds became candles of 1970."""
-        with pytest.raises(
-            DataError, match=r"BTC/USDT: 1 of 2 klines .* milliseconds of 13 digits"
-        ):
-            parse_klines([kline(0, **times), kline(1)], symbol="BTC/USDT")
-
-
-class TestSoundness:
+class TestStoredCandles:
     @pytest.mark.parametrize("with_taker", [True, False])
-    def test_plausible_candles_are_sound_with_and_without_taker_data(self, with_taker: bool):
-        require_sound(make_candles(100, with_taker=with_taker))
+    def test_plausible_candles_break_no_rule_with_and_without_what_binance_carries(
+        self, with_taker: bool
+    ):
+        candles = make_candles(100, with_taker=with_taker)
+        assert candles.select(reason=broken_stored_rule())["reason"].null_count() == 100
 
-    @pytest.mark.parametrize("column", ["open", "high", "low", "close", "volume"])
-    def test_a_missing_price_or_volume_is_not_sound(self, column: str):
-        candles = make_candles(3)
-        is_second = pl.int_range(pl.len()) == 1
-        holed = candles.with_columns(pl.when(~is_second).then(pl.col(column)).alias(column))
-        with pytest.raises(DataError, match=f"1 of 3 candles .* {column} None"):
-            require_sound(holed)
+    @pytest.mark.parametrize(("change", "reason"), BROKEN, ids=str)
+    def test_the_rules_of_prices_and_amounts_hold_for_them_too(self, change, reason):
+        # Without a count of trades a source carries none of the four; times are not judged again.
+        expected = None if set(change) & {"open_time", "close_time", "trades"} else reason
+        if change == {"trades": -1}:
+            expected = reason
+        stored = rows(change).drop("close_time")
+        assert stored.select(reason=broken_stored_rule())["reason"].to_list() == [expected]
 
     @pytest.mark.real_data
     @pytest.mark.parametrize("month", ["2017-12", "2021-04", "2021-08", "2023-03"])
-    def test_the_real_series_is_sound_with_its_oddities(self, month: str):
-        require_sound(real_month(month).with_columns(pl.lit("BTC/USDT").alias("symbol")))
+    def test_the_real_series_breaks_none_with_its_oddities(self, month: str):
+        path = REAL / f"{month}.parquet"
+        if not path.exists():
+            pytest.skip(f"no real candles at {path}")
+        candles = pl.read_parquet(path)
+        assert candles.filter(broken_stored_rule().is_not_null()).is_empty()
+
+
+class TestWhatASourceDoesNotCarry:
+    def test_it_is_missing_and_not_zero(self):
+        """Zeros where something was traded would say that every trade of the minute was a sale."""
+        absent = dict.fromkeys(CARRIED, 0)
+        quiet = {**absent, "volume": 0.0}
+        known = without_impossible_zeros(rows(absent, {}, quiet)).select(CARRIED)
+        assert known.rows() == [(None,) * 4, (800.0, 20, 5.0, 500.0), (0.0, 0, 0.0, 0.0)]
+
+    def test_the_rest_of_the_candle_stays_and_so_does_what_is_missing_already(self):
+        frame = rows({"trades": 0}, dict.fromkeys(CARRIED))
+        kept = without_impossible_zeros(frame)
+        assert_frame_equal(kept.drop(CARRIED), frame.drop(CARRIED))
+        assert kept.select(CARRIED).rows() == [(None,) * 4] * 2
+        assert kept.schema == frame.schema
 
 
 class TestClosing:
-    def test_a_candle_is_closed_once_the_exchange_is_past_its_last_millisecond(self):
-        candles = parse_klines([kline(0), kline(1)], symbol="BTC/USDT")
-        end = OPEN_TIME + 2 * MINUTE
-        tick = timedelta(milliseconds=1)
-        assert closed_before(candles, now=end).height == 2
-        assert closed_before(candles, now=end - tick).height == 1
-        assert closed_before(candles, now=OPEN_TIME + MINUTE - tick).height == 0
+    @pytest.mark.parametrize("tick", [MS, US], ids=["milliseconds", "microseconds"])
+    def test_a_candle_is_closed_once_the_exchange_is_past_its_last_tick(self, tick):
+        frame = rows({"close_time": START + MINUTE - tick})
+        assert closed_before(frame, now=START + MINUTE).height == 1
+        assert closed_before(frame, now=START + MINUTE - tick).height == 0
+
+    def test_one_that_says_it_closes_early_is_open_until_its_minute_is_over(self):
+        """Off the grid a close time may be anything; values move until the minute ends."""
+        opened = START + timedelta(seconds=20)
+        frame = rows({"open_time": opened, "close_time": opened + timedelta(seconds=5)})
+        assert closed_before(frame, now=opened + MINUTE - MS).is_empty()
+        assert closed_before(frame, now=opened + MINUTE - MS + US).height == 1
 
     def test_closed_candles_have_the_tables_columns(self):
-        candles = parse_klines([kline(0)], symbol="BTC/USDT")
-        assert closed_before(candles, now=OPEN_TIME + MINUTE).schema == CANDLES.schema
+        assert closed_before(rows({}), now=START + MINUTE).schema == CANDLES.schema
+        assert closed_before(rows({}), now=START).schema == CANDLES.schema
 
-    @pytest.mark.real_data
-    def test_the_minute_in_progress_of_a_recorded_answer_is_dropped(self):
-        page = recorded("klines_BTCUSDT_1m_unclosed_last.json")
-        candles = parse_klines(page, symbol="BTC/USDT")
-        seconds_into_last = candles["open_time"][-1] + timedelta(seconds=20)
-        closed = closed_before(candles, now=seconds_into_last)
-        assert_frame_equal(closed, candles[:-1].drop("close_time"))
-
-
-def real_month(month: str) -> pl.DataFrame:
-    path = REAL / f"{month}.parquet"
-    if not path.exists():
-        pytest.skip(f"no real candles at {path}")
-    return pl.read_parquet(path)
+    @given(
+        seconds=st.lists(st.integers(0, 600), max_size=20, unique=True),
+        now=st.integers(0, 700_000).map(lambda ms: START + ms * MS),
+    )
+    def test_they_are_the_rows_that_ended_before_now_in_the_same_order(self, seconds, now):
+        opened = [START + timedelta(seconds=second) for second in seconds]
+        frame = rows(*({"open_time": time, "close_time": time + MINUTE - MS} for time in opened))
+        closed = closed_before(frame, now=now)["open_time"].to_list()
+        assert closed == [time for time in opened if time + MINUTE - MS < now]

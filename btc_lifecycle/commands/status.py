@@ -1,0 +1,133 @@
+"""One screen: what is stored, when it was looked for, what runs by itself, what serves, what drifts."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from btc_lifecycle.adapters.registry import UNREGISTERED, ModelVersion, Registry
+from btc_lifecycle.domain.errors import LifecycleError
+from btc_lifecycle.domain.tables import DRIFT_METRICS
+from btc_lifecycle.settings import Settings, dagster_dir, load_settings
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from btc_lifecycle.adapters.warehouse import CandleStore, Holdings
+
+Figures = dict[str, object]
+
+_TIME = "%Y-%m-%d %H:%M UTC"
+
+
+def status() -> dict[str, Figures]:
+    """Return what there is, by heading; a part that cannot be read says why."""
+    from btc_lifecycle.orchestration.build import open_store  # noqa: PLC0415  # loads Dagster
+
+    settings = load_settings()
+    registry = Registry(settings.mlflow_tracking_uri, settings.mlflow_registry_uri)
+    store = open_store(settings)
+    return {
+        "store": _store_status(settings, store),
+        "automation": _automation_status(),
+        "champion": _version_status(registry.champion()),
+        "candidate": _version_status(_newest_candidate(registry)),
+        "drift": _drift_status(store),
+    }
+
+
+def _store_status(settings: Settings, store: CandleStore) -> Figures:
+    figures: Figures = {"database": settings.feature_db_path}
+    try:
+        figures["source"] = store.warehouse.source()
+        for symbol in settings.ingest.symbols:
+            holdings = store.holdings(symbol)
+            figures[symbol] = _held(holdings)
+            figures[f"{symbol} gaps"] = _missing(holdings)
+    except LifecycleError as error:
+        figures["problem"] = error
+    return figures
+
+
+def _held(holdings: Holdings) -> str:
+    if holdings.first_open_time is None or holdings.last_open_time is None:
+        return "0 candles"
+    first, last = holdings.first_open_time, holdings.last_open_time
+    return f"{holdings.n_rows:,} candles, {first:{_TIME}} to {last:{_TIME}}"
+
+
+def _missing(holdings: Holdings) -> str:
+    n_gap = sum(gap.stretch.n_minutes for gap in holdings.gaps)
+    return (
+        f"{len(holdings.gaps):,} of {n_gap:,} minutes; "
+        f"{holdings.n_missing_min - n_gap:,} minutes never asked for"
+    )
+
+
+def _automation_status() -> Figures:
+    """Return each schedule and sensor with its newest tick, and the newest ingest of any kind."""
+    from dagster import AssetKey  # noqa: PLC0415  # two thirds of a second
+
+    from btc_lifecycle.orchestration.automation import SCHEDULES, SENSORS  # noqa: PLC0415
+    from btc_lifecycle.orchestration.storage import open_instance  # noqa: PLC0415
+
+    figures: Figures = {"last ingest": None}
+    figures |= {instigator.name: "off" for instigator in (*SCHEDULES, *SENSORS)}
+    if not dagster_dir().exists():
+        return figures
+    with open_instance() as instance:
+        event = instance.get_latest_materialization_event(AssetKey("candles"))
+        if event is not None:
+            figures["last ingest"] = f"{_moment(event.timestamp)}, run {event.run_id[:8]}"
+        for state in instance.all_instigator_state():
+            if state.name in figures:
+                figures[state.name] = _ticking(instance, state)
+    return figures
+
+
+def _ticking(instance: dg.DagsterInstance, state: dg.InstigatorState) -> str:
+    is_on = "on" if state.is_running else "off"
+    ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
+    if not ticks:
+        return is_on
+    return f"{is_on}, last tick {_moment(ticks[0].timestamp)}: {ticks[0].status.value.lower()}"
+
+
+def _moment(timestamp: float) -> str:
+    return f"{datetime.fromtimestamp(timestamp, tz=UTC):{_TIME}}"
+
+
+def _newest_candidate(registry: Registry) -> ModelVersion | None:
+    run_id = registry.newest_candidate_run()
+    return registry.candidate_of(run_id) if run_id else None
+
+
+def _version_status(version: ModelVersion | None) -> Figures:
+    if version is None:
+        return {"version": "none yet; ./task track and ./task register make one"}
+    is_registered = version.version != UNREGISTERED
+    figures: Figures = {
+        "version": f"{version.name} {version.version}" if is_registered else "not registered yet",
+        "source": version.tags["source"],
+        "test_auc": version.metrics.get("test_auc", "not scored"),
+        "decision": "none yet; ./task register makes one",
+    }
+    if "verdict" in version.tags:
+        figures["decision"] = f"{version.tags['verdict']}: {version.tags['verdict_reason']}"
+    return figures
+
+
+def _drift_status(store: CandleStore) -> Figures:
+    try:
+        metrics = store.warehouse.read(DRIFT_METRICS)
+    except LifecycleError:
+        return {"newest window": None}
+    if metrics.is_empty():
+        return {"newest window": None}
+    newest = metrics.filter(metrics["window_end"] == metrics["window_end"].max())
+    breaches = newest.filter("is_breach")
+    end = newest["window_end"][0]
+    return {
+        "newest window": f"until {end:{_TIME}}, model {newest['model_version'][0]}",
+        "beyond their limit": f"{breaches.height} of {newest.height} metrics",
+    }

@@ -1,0 +1,129 @@
+"""From the exchange to the store: pages of a stretch of time, gathered into batches.
+
+What lives here: the order of calls to exchange and store. What does not: the rules of candles and
+gaps, which are in domain/ingest, and those of waiting and trying again, which are the exchange's.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from btc_lifecycle.adapters.exchange import PAGE_ROWS, Exchange, RawPage
+from btc_lifecycle.adapters.warehouse import BatchCounts, CandleBatch, CandleStore
+from btc_lifecycle.domain.ingest.candles import INTERVAL, closed_before
+from btc_lifecycle.domain.ingest.gaps import Stretch, floor_minute
+from btc_lifecycle.domain.ingest.klines import Klines, parse_pages, together
+
+BATCH_ROWS = 250_000
+BATCH_TIME = timedelta(seconds=10)
+"""A batch is stored when it has so many rows or took so long: a killed backfill loses no more, and
+at the exchange's speed a commit's tenth of a second stays small beside it."""
+
+_TICK = timedelta(milliseconds=1)
+"""The exchange's resolution of time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetch:
+    """Everything that fetching a symbol's candles needs, whatever the stretch."""
+
+    exchange: Exchange
+    store: CandleStore
+    symbol: str
+    now: datetime
+    told: Callable[[int], None] | None = None
+    """Called with the number of minutes that were got through, for a progress bar."""
+
+    def stretch(self, stretch: Stretch) -> Iterator[BatchCounts]:
+        """Fetch and store a stretch's closed candles, batch by batch.
+
+        Raises:
+            LifecycleError: If the exchange or the store fails; batches stored before stay stored.
+        """
+        end = min(stretch.end, floor_minute(self.now))
+        start = counted = stretch.start
+        while start < end:
+            pages, reached = self._pages(start, end=end, counted=counted)
+            counted = reached
+            if reached < end:
+                # A page may end between two candles of one minute, as 2017-12-04 06:00 has: a batch
+                # leaves its last minute to the next one.
+                reached = max(reached - INTERVAL, start + INTERVAL)
+            yield self._stored(pages, asked=Stretch(start=start, end=reached))
+            start = reached
+
+    def _pages(
+        self, start: datetime, *, end: datetime, counted: datetime
+    ) -> tuple[list[RawPage], datetime]:
+        """Return the pages of a batch and the end of the minutes that they reach."""
+        begun, at = time.monotonic(), start
+        pages: list[RawPage] = []
+        while at < end and not _is_full(pages, begun=begun):
+            page = self._page(at, end=end)
+            if page is None:
+                reached, at = end, end
+            else:
+                pages.append(page)
+                reached = floor_minute(page.edges.last_open_time) + INTERVAL
+                is_last = reached >= end and page.edges.n_rows < PAGE_ROWS
+                at = end if is_last else page.edges.last_open_time + _TICK
+            self.tell((reached - counted) // INTERVAL)
+            counted = reached
+        return pages, end if at >= end else reached
+
+    def tell(self, n_minutes: int) -> None:
+        """Tell whoever wants to know that so many minutes were got through."""
+        if self.told is not None:
+            self.told(n_minutes)
+
+    def _page(self, start: datetime, *, end: datetime) -> RawPage | None:
+        page = self.exchange.klines(self.symbol, start=start, end=end - _TICK)
+        if page is None:
+            # An exchange whose database lags answers so too: nothing is only believed twice.
+            page = self.exchange.klines(self.symbol, start=start, end=end - _TICK)
+        return page
+
+    def _stored(self, pages: list[RawPage], *, asked: Stretch) -> BatchCounts:
+        klines = self._klines(pages)
+        opened = pl.col("open_time")
+        candles = closed_before(klines.candles, now=self.now).filter(
+            opened.is_between(asked.start, asked.end, closed="left")
+        )
+        return self.store.store(
+            CandleBatch(
+                symbol=self.symbol,
+                candles=candles,
+                rejected=klines.rejected,
+                asked=asked,
+                now=self.now,
+                source=self.exchange.source,
+            )
+        )
+
+    def _klines(self, pages: list[RawPage]) -> Klines:
+        klines = parse_pages([page.body for page in pages], symbol=self.symbol)
+        if klines.rejected.is_empty():
+            return klines
+        return together([self._judged(page) for page in pages])
+
+    def _judged(self, page: RawPage) -> Klines:
+        """Return a page's rows; one with bad rows is asked for once more and judged by both."""
+        klines = parse_pages([page.body], symbol=self.symbol)
+        if klines.rejected.is_empty():
+            return klines
+        edges = page.edges
+        again = self.exchange.klines(
+            self.symbol, start=edges.first_open_time, end=edges.last_open_time
+        )
+        if again is not None:
+            klines = together([klines, parse_pages([again.body], symbol=self.symbol)])
+        klines.require_mostly_sound(symbol=self.symbol)
+        return klines
+
+
+def _is_full(pages: list[RawPage], *, begun: float) -> bool:
+    n_rows = sum(page.edges.n_rows for page in pages)
+    return n_rows >= BATCH_ROWS or time.monotonic() - begun > BATCH_TIME.total_seconds()
