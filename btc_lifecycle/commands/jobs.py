@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -10,9 +9,6 @@ from btc_lifecycle.domain.errors import LifecycleError
 
 if TYPE_CHECKING:
     import dagster as dg
-
-PID_TAG = "btc_lifecycle/pid"
-"""Process that executes a run of the command line; a run whose process is gone is an orphan."""
 
 
 def run_job(
@@ -37,6 +33,8 @@ def run_job(
     """
     import dagster as dg  # noqa: PLC0415  # two thirds of a second
 
+    from btc_lifecycle.orchestration.launching import release_orphans  # noqa: PLC0415
+
     release_orphans(instance)
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     try:
@@ -44,38 +42,12 @@ def run_job(
             instance=instance,
             run_config=quiet,
             asset_selection=[dg.AssetKey(asset) for asset in assets] if assets else None,
-            tags={PID_TAG: str(os.getpid()), **(tags or {})},
+            tags=tags,
         )
     except dg.DagsterError as error:
         failed = error
     # Raised out here, where Python does not chain the error to itself.
     raise _purposeful(failed) or failed
-
-
-def release_orphans(instance: dg.DagsterInstance) -> None:
-    """Fail runs of the command line whose process is gone, and free the pool slots they held.
-
-    Without this a killed command would keep the warehouse's pool taken until a Dagster daemon
-    comes by, which somebody who only uses the command line never starts.
-    """
-    import dagster as dg  # noqa: PLC0415
-
-    unfinished = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])
-    for run in instance.get_runs(unfinished):
-        pid = run.tags.get(PID_TAG)
-        if pid is not None and not _is_alive(int(pid)):
-            instance.report_run_failed(run, f"process {pid} is gone")
-            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _purposeful(error: BaseException | None) -> LifecycleError | None:

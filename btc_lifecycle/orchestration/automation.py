@@ -17,6 +17,7 @@ from btc_lifecycle.orchestration.assets.monitor import (
     newest_facts,
 )
 from btc_lifecycle.orchestration.jobs import ingest_job, monitoring_job, training_job
+from btc_lifecycle.orchestration.upkeep import upkeep_hourly
 from btc_lifecycle.settings import Settings
 
 REASON = "btc_lifecycle/retrain_reason"
@@ -81,5 +82,5 @@ def _unfinished_retraining(instance: dg.DagsterInstance) -> dg.DagsterRun | None
     return next((run for run in unfinished if CHAMPION in run.tags), None)
 
 
-SCHEDULES = (ingest_every_minute, monitor_hourly)
+SCHEDULES = (ingest_every_minute, monitor_hourly, upkeep_hourly)
 SENSORS = (retrain_on_drift,)

@@ -16,6 +16,7 @@ from btc_lifecycle.orchestration.checks import CHECKS
 from btc_lifecycle.orchestration.io_managers import CandidateRuns, WarehouseIOManager
 from btc_lifecycle.orchestration.jobs import JOBS
 from btc_lifecycle.orchestration.resources import mlflow_run
+from btc_lifecycle.orchestration.upkeep import upkeep_job
 from btc_lifecycle.settings import Settings
 
 WARMUP_DAYS = 1
@@ -29,7 +30,7 @@ def build_defs(
     return dg.Definitions(
         assets=ASSETS,
         asset_checks=CHECKS,
-        jobs=JOBS,
+        jobs=[*JOBS, upkeep_job],
         schedules=SCHEDULES,
         sensors=SENSORS,
         # One process per run: a step in a process of its own imports everything again, seconds where

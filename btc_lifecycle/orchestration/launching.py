@@ -53,11 +53,13 @@ class RunClaims:
         path = self._path(run_id)
         if not path.exists():
             return False
+        lock = FileLock(path, thread_local=False)
         try:
-            with FileLock(path, thread_local=False).acquire(timeout=0):
-                path.unlink(missing_ok=True)
+            lock.acquire(timeout=0)
         except Timeout:
             return True
+        lock.release()
+        path.unlink(missing_ok=True)
         return False
 
     def _path(self, run_id: str) -> Path:

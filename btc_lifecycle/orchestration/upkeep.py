@@ -1,4 +1,4 @@
-"""What keeps a lifecycle that runs for years from filling the disk: the job that forgets old runs.
+"""What keeps a lifecycle that runs for years: old runs are forgotten, candles are copied.
 
 What lives here: which runs may go. What does not: where their records lie, which is storage.py's.
 """
@@ -10,6 +10,8 @@ from itertools import islice
 import dagster as dg
 
 from btc_lifecycle.adapters import clock
+from btc_lifecycle.adapters.warehouse import CandleStore, write_snapshots
+from btc_lifecycle.orchestration.assets.common import WAREHOUSE_POOL
 from btc_lifecycle.orchestration.assets.monitor import CHAMPION
 from btc_lifecycle.orchestration.jobs import MAX_RUNTIME, training_job
 from btc_lifecycle.orchestration.storage import delete_runs, newest_records, stray_files
@@ -103,10 +105,27 @@ def prune(context: dg.OpExecutionContext, settings: dg.ResourceParam[Settings]) 
     context.add_output_metadata(asdict(counts))
 
 
+@dg.op(pool=WAREHOUSE_POOL)
+def snapshot(
+    context: dg.OpExecutionContext,
+    settings: dg.ResourceParam[Settings],
+    candle_store: dg.ResourceParam[CandleStore],
+) -> None:
+    """Copy the months that changed, from which a damaged database is made again."""
+    if not candle_store.warehouse.path.exists():
+        context.log.info("there is no database yet")
+        return
+    counts = write_snapshots(
+        candle_store.warehouse, candle_store.tables, folder=settings.snapshots_dir
+    )
+    context.add_output_metadata(asdict(counts))
+
+
 @dg.job(tags={MAX_RUNTIME: "900"})
 def upkeep_job() -> None:
-    """Bound what a lifecycle that runs for years leaves on the disk."""
+    """Bound what a lifecycle that runs for years leaves on the disk, and keep a copy of the rest."""
     prune()
+    snapshot()
 
 
 upkeep_hourly = dg.ScheduleDefinition(

@@ -50,10 +50,11 @@ def test_every_asset_is_made_by_a_job(defs: dg.Definitions) -> None:
 def test_jobs_schedules_and_sensor_have_their_public_names(defs: dg.Definitions) -> None:
     repository = defs.get_repository_def()
     jobs = {job.name for job in repository.get_all_jobs()} - {"__ASSET_JOB"}
-    assert jobs == {"ingest_job", "backfill_job", "training_job", "monitoring_job"}
+    assert jobs == {"ingest_job", "backfill_job", "training_job", "monitoring_job", "upkeep_job"}
     assert {schedule.name for schedule in repository.schedule_defs} == {
         "ingest_every_minute",
         "monitor_hourly",
+        "upkeep_hourly",
     }
     assert {sensor.name for sensor in repository.sensor_defs} == {"retrain_on_drift"}
 

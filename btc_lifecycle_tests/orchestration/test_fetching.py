@@ -11,6 +11,7 @@ from polars.testing import assert_frame_equal
 
 from btc_lifecycle.adapters.warehouse import BatchCounts, CandleStore
 from btc_lifecycle.domain.errors import DataError, NeighbourUnavailableError
+from btc_lifecycle.domain.ingest.coverage import count_missing_minutes
 from btc_lifecycle.domain.ingest.gaps import Stretch
 from btc_lifecycle.domain.tables import CANDLES, CandleTables
 from btc_lifecycle.orchestration import fetching
@@ -185,7 +186,10 @@ class TestPages:
         exchange.cut = unruly
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(fetching, "BATCH_ROWS", batch_rows)
-            fetched(exchange, store, n=150)
+            fetch = Fetch(exchange=exchange, store=store, symbol=BTC, now=NOW)
+            for _ in fetch.stretch(Stretch(start=START, end=minute(150))):
+                opened = store.warehouse.open_times(CANDLES, symbol=BTC)
+                assert store.holdings(BTC).n_missing_min == count_missing_minutes(opened)
         assert_frame_equal(store.warehouse.read(CANDLES), candles_of(prices))
         held = store.holdings(BTC)
         assert held.fetched == (Stretch(start=START, end=minute(150)),)
@@ -212,6 +216,18 @@ class TestBatches:
         stored = store.holdings(BTC)
         assert stored.n_rows >= 1999
         assert is_whole(store, exchange, n=stored.n_rows)
+
+    def test_one_claims_no_minute_that_comes_after_it(
+        self, exchange: FakeExchange, store: CandleStore, monkeypatch: pytest.MonkeyPatch
+    ):
+        fetch = Fetch(exchange=exchange, store=store, symbol=BTC, now=NOW)
+        newest = Stretch(start=minute(2400), end=minute(2500))
+        list(fetch.stretch(newest))
+        monkeypatch.setattr(fetching, "BATCH_ROWS", 1000)
+        next(fetch.stretch(Stretch(start=START, end=minute(2400))))
+        stored = store.holdings(BTC)
+        assert stored.fetched == (Stretch(start=START, end=minute(stored.n_rows - 100)), newest)
+        assert stored.gaps == ()
 
     def test_one_that_took_long_is_stored_however_small(
         self, exchange: FakeExchange, store: CandleStore, monkeypatch: pytest.MonkeyPatch

@@ -196,7 +196,7 @@ class AnyOrder(RuleBasedStateMachine):
     what it told then.
     """
 
-    LIMIT, N = 60, 4000
+    LIMIT, N = 6, 4000
 
     @initialize(now=st.integers(100, 300))
     def begin(self, now: int) -> None:

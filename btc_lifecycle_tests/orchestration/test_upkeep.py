@@ -9,11 +9,15 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from btc_lifecycle.domain.tables import CANDLES
 from btc_lifecycle.orchestration import upkeep
 from btc_lifecycle.orchestration.assets.monitor import CHAMPION, count_attempts, count_failures
+from btc_lifecycle.orchestration.build import open_store
 from btc_lifecycle.orchestration.jobs import MAX_RUNTIME
 from btc_lifecycle.orchestration.storage import open_instance
 from btc_lifecycle.orchestration.upkeep import PruneCounts, prune_runs, upkeep_hourly, upkeep_job
+from btc_lifecycle.settings import Settings
+from btc_lifecycle_tests.builders import make_candles
 from btc_lifecycle_tests.orchestration.small_lifecycle import small_settings
 
 SUCCESS = dg.DagsterRunStatus.SUCCESS
@@ -197,17 +201,38 @@ def test_files_and_bytes_level_off_over_many_runs(
     assert instance.get_runs_count() <= runs_per_hour + 1
 
 
+def done(instance: dg.DagsterInstance, settings: Settings) -> dict[str, dict[str, object]]:
+    """Return what the steps of one upkeep reported."""
+    resources = {"settings": settings, "candle_store": open_store(settings)}
+    result = upkeep_job.execute_in_process(instance=instance, run_config=QUIET, resources=resources)
+    return {
+        event.step_key: {name: v.value for name, v in event.step_output_data.metadata.items()}
+        for event in result.all_events
+        if event.is_successful_output
+    }
+
+
+def test_before_the_first_ingest_there_is_nothing_to_copy(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    settings = small_settings(tmp_path)
+    assert done(instance, settings)["snapshot"] == {}
+    assert not settings.feature_db_path.parent.exists()
+
+
 def test_the_job_runs_hourly_in_bounds_and_reports_what_it_did(
     instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     add_run(instance, SUCCESS, ended_at=NOW)
-    result = upkeep_job.execute_in_process(
-        instance=instance, run_config=QUIET, resources={"settings": small_settings(tmp_path)}
-    )
-    (output,) = (event for event in result.all_events if event.is_successful_output)
-    metadata = output.step_output_data.metadata
-    assert metadata["n_successful"].value == 1
-    assert set(metadata) == {"n_successful", "n_unsuccessful", "n_stray_files", "n_kept"}
+    settings = small_settings(tmp_path)
+    store = open_store(settings)
+    store.warehouse.upsert(CANDLES, make_candles(5), source="synthetic")
+    metadata = done(instance, settings)
+    assert metadata["prune"]["n_successful"] == 1
+    assert set(metadata["prune"]) == {"n_successful", "n_unsuccessful", "n_stray_files", "n_kept"}
+    assert metadata["snapshot"]["n_unchanged"] == 0
+    assert (settings.snapshots_dir / "BTCUSDT" / "2024-01.parquet").exists()
+    assert done(instance, settings)["snapshot"]["n_written"] == 0
     assert upkeep_hourly.job_name == "upkeep_job"
     assert upkeep_hourly.cron_schedule == "35 * * * *"
     assert upkeep_hourly.execution_timezone == "UTC"
