@@ -245,6 +245,33 @@ class TestWhatFilesLack:
         assert_frame_equal(store.warehouse.read(CANDLES), candles_of(self.TRUTH))
         assert store.warehouse.count(TABLES.quarantine) == 2
 
+    def test_a_file_with_more_than_one_bad_row_in_a_hundred_is_refused_whole(
+        self, exchange: FakeExchange, store: CandleStore
+    ):
+        archive = PlainArchive(self.TRUTH, bad=frozenset(map(minute, range(1440, 1455))))
+        with pytest.raises(DataError, match="15 of 1440 klines are no candles, more than 1%"):
+            self.filled(exchange, store, archive)
+        assert store.holdings(BTC).n_rows == 1440
+        assert list(store.checksums(BTC)) == ["BTCUSDT-1m-2026-01-01.zip"]
+
+    def test_progress_is_told_once_though_the_exchange_is_asked_as_well(
+        self, exchange: FakeExchange, store: CandleStore
+    ):
+        told: list[int] = []
+        for prices in ({**self.TRUTH, minute(7): 555}, self.TRUTH):
+            told.clear()
+            archive = PlainArchive(prices)
+            archive.issue = prices[minute(7)]
+            backfill(
+                exchange,
+                store,
+                settings=IngestSettings(),
+                stretch=Stretch(start=START, end=minute(2 * 1440)),
+                archive=archive,
+                told=lambda symbol, n_minutes: told.append(n_minutes),
+            )
+            assert told == [1440, 1440]
+
     def test_differences_that_could_not_be_settled_are_settled_by_the_next_backfill(
         self, exchange: FakeExchange, store: CandleStore
     ):

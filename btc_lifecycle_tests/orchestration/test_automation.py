@@ -9,6 +9,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.events import RunEnqueuedData
 
 # Dagster refuses a queued run without its origin and has no public name for it.
 from dagster._core.remote_origin import (
@@ -271,21 +272,55 @@ def test_a_champion_whose_training_time_is_unknown_can_be_retrained(
     assert requested(instance, tmp_path).run_key == "v3-window-20240106T2344"
 
 
-def scheduled(time: datetime) -> dg.RunRequest:
-    request = ingest_every_minute(dg.build_schedule_context(scheduled_execution_time=time))
-    assert isinstance(request, dg.RunRequest)
-    return request
+@pytest.fixture
+def scheduler() -> Iterator[dg.DagsterInstance]:
+    """An instance on disk: a schedule opens its own from a reference."""
+    with dg.instance_for_test() as instance:
+        yield instance
+
+
+def scheduled(instance: dg.DagsterInstance, time: datetime) -> dg.RunRequest | dg.SkipReason:
+    return ingest_every_minute(
+        dg.build_schedule_context(instance=instance, scheduled_execution_time=time)
+    )
 
 
 @pytest.mark.parametrize("minute", [1, 30, 59])
-def test_each_minute_asks_for_candles_alone(minute: int) -> None:
-    request = scheduled(datetime(2024, 3, 1, 10, minute, tzinfo=UTC))
+def test_each_minute_asks_for_candles_alone(scheduler: dg.DagsterInstance, minute: int) -> None:
+    request = scheduled(scheduler, datetime(2024, 3, 1, 10, minute, tzinfo=UTC))
+    assert isinstance(request, dg.RunRequest)
     assert request.asset_selection == [dg.AssetKey("candles")]
     assert request.asset_check_keys == []
 
 
-def test_the_full_hour_asks_for_candles_and_their_report() -> None:
-    assert scheduled(datetime(2024, 3, 1, 10, tzinfo=UTC)).asset_selection is None
+def test_the_full_hour_asks_for_candles_checks_and_their_report(
+    scheduler: dg.DagsterInstance,
+) -> None:
+    request = scheduled(scheduler, datetime(2024, 3, 1, 10, tzinfo=UTC))
+    assert isinstance(request, dg.RunRequest)
+    assert request.asset_selection is request.asset_check_keys is None
+
+
+@pytest.mark.parametrize(
+    ("job", "event", "is_asked"),
+    [
+        ("ingest_job", dg.DagsterEventType.RUN_ENQUEUED, False),
+        ("ingest_job", dg.DagsterEventType.RUN_START, True),
+        ("ingest_job", dg.DagsterEventType.RUN_FAILURE, True),
+        ("training_job", dg.DagsterEventType.RUN_ENQUEUED, True),
+    ],
+)
+def test_no_second_ingest_waits_while_one_does(
+    scheduler: dg.DagsterInstance, job: str, event: dg.DagsterEventType, is_asked: bool
+) -> None:
+    """An hour's training left sixty runs in the queue, each to store nothing after the first."""
+    run = scheduler.add_run(dg.DagsterRun(job_name=job))
+    is_queued = event is dg.DagsterEventType.RUN_ENQUEUED
+    place = RunEnqueuedData("btc_lifecycle", "") if is_queued else None
+    happened = dg.DagsterEvent(event.value, job, event_specific_data=place)
+    scheduler.report_dagster_event(happened, run_id=run.run_id)
+    asked = scheduled(scheduler, datetime(2024, 3, 1, 10, 7, tzinfo=UTC))
+    assert isinstance(asked, dg.RunRequest) is is_asked
 
 
 def test_schedules_run_by_utc_and_monitoring_after_the_hourly_report() -> None:

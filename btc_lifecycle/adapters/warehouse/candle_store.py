@@ -17,10 +17,10 @@ from btc_lifecycle.adapters.warehouse.holdings import (
     NOTHING,
     Holdings,
     gap_rows,
-    held_stretch,
     open_times,
     range_rows,
     read_holdings,
+    stretch_of,
 )
 from btc_lifecycle.adapters.warehouse.rows import (
     claim_source,
@@ -155,7 +155,7 @@ class CandleStore:
         self, connection: DuckDBPyConnection, batch: CandleBatch, *, before: Holdings
     ) -> None:
         symbol = batch.symbol
-        held = held_stretch(connection, self.tables.candles, symbol=symbol)
+        held = _held(batch, before=before)
         if held is None:
             return
         asked = _asked(batch, held=held)
@@ -188,6 +188,14 @@ class CandleStore:
         ]
 
 
+def _held(batch: CandleBatch, *, before: Holdings) -> Stretch | None:
+    """Return the minutes from the first to the last candle once the batch is stored."""
+    times = batch.candles["open_time"]
+    edges = [before.first_open_time, before.last_open_time, *times[:1], *times[-1:]]
+    known = [time for time in edges if time is not None]
+    return stretch_of(min(known), max(known)) if known else None
+
+
 def _asked(batch: CandleBatch, *, held: Stretch) -> tuple[Stretch, ...]:
     """Return the minutes that count as asked for."""
     # What is asked for beyond the newest candle is not missing: it is not there yet.
@@ -199,13 +207,13 @@ def _asked(batch: CandleBatch, *, held: Stretch) -> tuple[Stretch, ...]:
 
 
 def _newly_between(batch: CandleBatch, *, before: Holdings) -> tuple[Stretch, ...]:
-    """Return the minutes from a batch to what was the oldest candle before.
+    """Return the minutes from a batch's start to what was the oldest candle before.
 
     Minutes that were asked for before the oldest candle are no gap until an older one comes.
     """
     if before.first_open_time is None:
         return ()
-    return merged([Stretch(start=batch.asked.end, end=floor_minute(before.first_open_time))])
+    return merged([Stretch(start=batch.asked.start, end=floor_minute(before.first_open_time))])
 
 
 def _replace(

@@ -71,7 +71,7 @@ def read_holdings(connection: DuckDBPyConnection, tables: CandleTables, *, symbo
     source = database_source(connection)
     if first is None or last is None:
         return replace(NOTHING, source=source, fetched=fetched)
-    held = _stretch_of(first, last)
+    held = stretch_of(first, last)
     if not fetched:
         # Stored by an earlier version, which kept no story: all of it was asked for once.
         opened = open_times(connection, tables.candles, symbol=symbol, within=held)
@@ -89,14 +89,9 @@ def read_holdings(connection: DuckDBPyConnection, tables: CandleTables, *, symbo
     )
 
 
-def _stretch_of(first: datetime, last: datetime) -> Stretch:
+def stretch_of(first: datetime, last: datetime) -> Stretch:
+    """Return the minutes from a first to a last candle."""
     return Stretch(start=floor_minute(first), end=floor_minute(last) + _MINUTE)
-
-
-def held_stretch(connection: DuckDBPyConnection, table: Table, *, symbol: str) -> Stretch | None:
-    """Return the minutes from a symbol's first to its last candle, None where there are none."""
-    _, first, last = _bounds(connection, table, symbol=symbol)
-    return _stretch_of(first, last) if first and last else None
 
 
 def _bounds(

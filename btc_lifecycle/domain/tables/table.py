@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import polars as pl
@@ -39,7 +40,7 @@ class Table:
     key: tuple[str, ...]
     time_column: str = "open_time"
 
-    @property
+    @cached_property
     def schema(self) -> pl.Schema:
         """The Polars schema of a frame of this table."""
         return pl.Schema({column.name: _POLARS_TYPES[column.type] for column in self.columns})

@@ -35,7 +35,14 @@ _BACKFILL_PATIENCE = timedelta(hours=1)
 """How long a backfill waits for its turn at the exchange: nobody waits for it."""
 
 
-@dg.asset(group_name="ingest", pool=WAREHOUSE_POOL, kinds={"duckdb", "python"})
+@dg.asset(
+    group_name="ingest",
+    pool=WAREHOUSE_POOL,
+    kinds={"duckdb", "python"},
+    freshness_policy=dg.FreshnessPolicy.time_window(
+        warn_window=timedelta(minutes=5), fail_window=timedelta(minutes=30)
+    ),
+)
 def candles(
     context: dg.AssetExecutionContext,
     settings: dg.ResourceParam[Settings],

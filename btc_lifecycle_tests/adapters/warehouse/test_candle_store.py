@@ -293,21 +293,27 @@ class TestGaps:
         assert gaps(store) == []
         assert store.holdings(BTC).n_rows == 62
 
-    @settings(max_examples=8)
+    @settings(max_examples=10)
     @given(
-        missing=st.sets(st.integers(0, 59), max_size=58),
-        asked=st.lists(st.tuples(st.integers(0, 59), st.integers(1, 30)), min_size=1, max_size=5),
+        missing=st.sets(st.integers(0, 59), max_size=40),
+        asked=st.lists(
+            st.tuples(st.integers(0, 59), st.integers(1, 30), st.booleans()), min_size=1, max_size=5
+        ),
     )
     def test_gaps_are_the_minutes_asked_for_between_first_and_last_in_any_order(
-        self, missing: set[int], asked: list[tuple[int, int]]
+        self, missing: set[int], asked: list[tuple[int, int, bool]]
     ):
         store = CandleStore(MemoryWarehouse(), TABLES)
         wanted, present = set[int](), set[int]()
-        for first, length in asked:
+        for first, length, is_file in asked:
             numbers = range(first, min(first + length, 60))
-            store.store(batch(numbers[0], numbers[-1] + 1, missing=missing))
-            present |= set(numbers) - missing
-            if present:
+            # A file of the archive has some minutes that the exchange has not, and lacks others.
+            lacking = {number for number in range(60) if number % 7 < 2} if is_file else missing
+            store.store(batch(numbers[0], numbers[-1] + 1, missing=lacking, stored_wins=is_file))
+            present |= set(numbers) - lacking
+            if is_file:
+                wanted |= set(numbers) - lacking
+            elif present:
                 # Minutes after the newest candle are not there yet.
                 wanted |= {number for number in numbers if number <= max(present)}
             found = {number for one in gaps(store) for number in range(*one)}
@@ -372,6 +378,14 @@ class TestArchiveFiles:
         assert gaps(store) == []
         held = store.holdings(BTC)
         assert (held.fetched, held.n_missing_min) == ((stretch(2, 7), stretch(8, 20)), 1)
+
+    def test_what_the_exchange_lacked_before_is_a_gap_once_a_file_has_an_older_candle(
+        self, store: CandleStore
+    ):
+        """It was neither a gap nor missing, as no minute between two candles may be."""
+        store.store(batch(0, 30, missing=set(range(10))))
+        store.store(batch(0, 30, missing=set(range(5, 10)), stored_wins=True))
+        assert gaps(store) == [(5, 10)]
 
     def test_a_file_heals_gaps(self, store: CandleStore):
         store.store(batch(0, 20, missing={5, 6, 7}))

@@ -2,16 +2,15 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import polars as pl
 import pytest
 
 from btc_lifecycle.adapters.warehouse.holdings import (
     NOTHING,
     gap_rows,
-    held_stretch,
     open_times,
     range_rows,
     read_holdings,
+    stretch_of,
 )
 from btc_lifecycle.adapters.warehouse.rows import create_tables, insert_rows
 from btc_lifecycle.domain.ingest.gaps import Stretch, TrackedGap
@@ -84,14 +83,10 @@ def test_a_gap_is_due_from_its_time_on_until_its_last_try(stored):
     assert held.due_gaps(now=START + 10**5 * HOUR) == (stretch(9, 12),)
 
 
-def test_held_minutes_reach_from_the_first_to_the_last_also_off_the_grid(stored):
-    assert held_stretch(stored, CANDLES, symbol=BTC) == stretch(0, 20)
-    assert held_stretch(stored, CANDLES, symbol="ETH/USDT") is None
-    late = TRUTH[19:].with_columns(
-        pl.col("open_time") + timedelta(minutes=5, seconds=20, milliseconds=799)
-    )
-    insert_rows(stored, CANDLES, late)
-    assert held_stretch(stored, CANDLES, symbol=BTC) == stretch(0, 25)
+def test_held_minutes_reach_from_the_first_to_the_last_also_off_the_grid():
+    late = START + 24 * MINUTE + timedelta(seconds=20, milliseconds=799)
+    assert stretch_of(START, late) == stretch(0, 25)
+    assert stretch_of(START + 3 * MINUTE, START + 3 * MINUTE) == stretch(3, 4)
 
 
 def test_open_times_within_a_stretch_leave_out_its_end(stored):
