@@ -9,10 +9,10 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.events import RunEnqueuedData
 
 # Dagster refuses a queued run without its origin and has no public name for it.
 from dagster._core.remote_origin import (
+    GrpcServerCodeLocationOrigin,
     RegisteredCodeLocationOrigin,
     RemoteJobOrigin,
     RemoteRepositoryOrigin,
@@ -302,23 +302,22 @@ def test_the_full_hour_asks_for_candles_checks_and_their_report(
 
 
 @pytest.mark.parametrize(
-    ("job", "event", "is_asked"),
+    ("job", "status", "is_asked"),
     [
-        ("ingest_job", dg.DagsterEventType.RUN_ENQUEUED, False),
-        ("ingest_job", dg.DagsterEventType.RUN_START, True),
-        ("ingest_job", dg.DagsterEventType.RUN_FAILURE, True),
-        ("training_job", dg.DagsterEventType.RUN_ENQUEUED, True),
+        ("ingest_job", dg.DagsterRunStatus.QUEUED, False),
+        ("ingest_job", dg.DagsterRunStatus.STARTED, True),
+        ("ingest_job", dg.DagsterRunStatus.FAILURE, True),
+        ("training_job", dg.DagsterRunStatus.QUEUED, True),
     ],
 )
 def test_no_second_ingest_waits_while_one_does(
-    scheduler: dg.DagsterInstance, job: str, event: dg.DagsterEventType, is_asked: bool
+    scheduler: dg.DagsterInstance, job: str, status: dg.DagsterRunStatus, is_asked: bool
 ) -> None:
     """An hour's training left sixty runs in the queue, each to store nothing after the first."""
-    run = scheduler.add_run(dg.DagsterRun(job_name=job))
-    is_queued = event is dg.DagsterEventType.RUN_ENQUEUED
-    place = RunEnqueuedData("btc_lifecycle", "") if is_queued else None
-    happened = dg.DagsterEvent(event.value, job, event_specific_data=place)
-    scheduler.report_dagster_event(happened, run_id=run.run_id)
+    # Dagster queues only what came from a code location.
+    location = GrpcServerCodeLocationOrigin(host="127.0.0.1", port=1, location_name="btc_lifecycle")
+    origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), job)
+    scheduler.add_run(dg.DagsterRun(job_name=job, status=status, remote_job_origin=origin))
     asked = scheduled(scheduler, datetime(2024, 3, 1, 10, 7, tzinfo=UTC))
     assert isinstance(asked, dg.RunRequest) is is_asked
 
