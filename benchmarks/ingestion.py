@@ -310,7 +310,8 @@ def throttled_figures(
     """Backfill at a share of the limit; return how much of it was used, as the exchange saw it."""
     n_before = len(exchange.requests())
     pace = Pace(folder / "throttled", weight_share=WEIGHT_SHARE, limit_per_min=LIMIT_PER_MIN)
-    client = Exchange("binance", base_urls=(exchange.url,), pace=pace)
+    # What was measured before counts for the minute, and a backfill waits for the next one.
+    client = Exchange("binance", base_urls=(exchange.url,), pace=pace).patient(timedelta(minutes=5))
     store = CandleStore(Warehouse(folder / "throttled.duckdb"), CandleTables.named())
     timed = Timed()
     timed.run(lambda: backfill(client, store, settings=IngestSettings(), stretch=stretch))

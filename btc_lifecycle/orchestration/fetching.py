@@ -13,17 +13,26 @@ import polars as pl
 
 from btc_lifecycle.adapters.exchange import PAGE_ROWS, Exchange, RawPage
 from btc_lifecycle.adapters.warehouse import BatchCounts, CandleBatch, CandleStore
+from btc_lifecycle.domain.errors import DataError
 from btc_lifecycle.domain.ingest.candles import INTERVAL, closed_before
 from btc_lifecycle.domain.ingest.gaps import Stretch, floor_minute
 from btc_lifecycle.domain.ingest.klines import Klines, parse_pages, together
 
-BATCH_ROWS = 250_000
+BATCH_ROWS = 500_000
 BATCH_TIME = timedelta(seconds=10)
 """A batch is stored when it has so many rows or took so long: a killed backfill loses no more, and
 at the exchange's speed a commit's tenth of a second stays small beside it."""
 
 _TICK = timedelta(milliseconds=1)
 """The exchange's resolution of time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Refusal:
+    """Why a page was refused, and where the pages before it end."""
+
+    error: DataError
+    reached: datetime | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,38 +45,44 @@ class Fetch:
     now: datetime
     told: Callable[[int], None] | None = None
     """Called with the number of minutes that were got through, for a progress bar."""
+    is_retry: bool = False
+    """Whether it asks for a gap again: what is bad there was bad before, and refuses no page."""
 
     def stretch(self, stretch: Stretch) -> Iterator[BatchCounts]:
         """Fetch and store a stretch's closed candles, batch by batch.
 
         Raises:
-            LifecycleError: If the exchange or the store fails; batches stored before stay stored.
+            LifecycleError: If the exchange or the store fails, or a page has too many bad rows; what
+                came before stays stored.
         """
         end = min(stretch.end, floor_minute(self.now))
         start = counted = stretch.start
         while start < end:
             pages, reached = self._pages(start, end=end, counted=counted)
             counted = reached
-            if reached < end:
-                # A page may end between two candles of one minute, as 2017-12-04 06:00 has: a batch
-                # leaves its last minute to the next one.
-                reached = max(reached - INTERVAL, start + INTERVAL)
-            yield self._stored(pages, asked=Stretch(start=start, end=reached))
-            start = reached
+            klines, refusal = self._klines(pages)
+            if refusal is not None:
+                reached = refusal.reached or start
+            yield self._stored(klines, asked=Stretch(start=start, end=reached))
+            if refusal is not None:
+                raise refusal.error
+            # A page may end between two candles of one minute, as 2017-12-04 06:00 has: the last
+            # minute of a batch is asked for once more by the next one.
+            start = end if reached >= end else max(reached - INTERVAL, start + INTERVAL)
 
     def _pages(
         self, start: datetime, *, end: datetime, counted: datetime
     ) -> tuple[list[RawPage], datetime]:
-        """Return the pages of a batch and the end of the minutes that they reach."""
-        begun, at = time.monotonic(), start
+        """Return the pages of a batch, at least one unless there is none, and where they end."""
+        begun, at, reached = time.monotonic(), start, start
         pages: list[RawPage] = []
-        while at < end and not _is_full(pages, begun=begun):
+        while at < end and not (pages and _is_full(pages, begun=begun)):
             page = self._page(at, end=end)
             if page is None:
                 reached, at = end, end
             else:
                 pages.append(page)
-                reached = floor_minute(page.edges.last_open_time) + INTERVAL
+                reached = _end_of(page)
                 is_last = reached >= end and page.edges.n_rows < PAGE_ROWS
                 at = end if is_last else page.edges.last_open_time + _TICK
             self.tell((reached - counted) // INTERVAL)
@@ -86,8 +101,7 @@ class Fetch:
             page = self.exchange.klines(self.symbol, start=start, end=end - _TICK)
         return page
 
-    def _stored(self, pages: list[RawPage], *, asked: Stretch) -> BatchCounts:
-        klines = self._klines(pages)
+    def _stored(self, klines: Klines, *, asked: Stretch) -> BatchCounts:
         opened = pl.col("open_time")
         candles = closed_before(klines.candles, now=self.now).filter(
             opened.is_between(asked.start, asked.end, closed="left")
@@ -103,11 +117,20 @@ class Fetch:
             )
         )
 
-    def _klines(self, pages: list[RawPage]) -> Klines:
+    def _klines(self, pages: list[RawPage]) -> tuple[Klines, _Refusal | None]:
+        """Return the rows of pages, up to the first that is refused for its bad rows."""
         klines = parse_pages([page.body for page in pages], symbol=self.symbol)
         if klines.rejected.is_empty():
-            return klines
-        return together([self._judged(page) for page in pages])
+            return klines, None
+        judged = [parse_pages([], symbol=self.symbol)]
+        reached = None
+        for page in pages:
+            try:
+                judged.append(self._judged(page))
+            except DataError as error:
+                return together(judged), _Refusal(error=error, reached=reached)
+            reached = _end_of(page)
+        return together(judged), None
 
     def _judged(self, page: RawPage) -> Klines:
         """Return a page's rows; one with bad rows is asked for once more and judged by both."""
@@ -120,8 +143,13 @@ class Fetch:
         )
         if again is not None:
             klines = together([klines, parse_pages([again.body], symbol=self.symbol)])
-        klines.require_mostly_sound(symbol=self.symbol)
+        if not self.is_retry:
+            klines.require_mostly_sound(symbol=self.symbol)
         return klines
+
+
+def _end_of(page: RawPage) -> datetime:
+    return floor_minute(page.edges.last_open_time) + INTERVAL
 
 
 def _is_full(pages: list[RawPage], *, begun: float) -> bool:

@@ -6,7 +6,7 @@ What lives here: which stretches of time are asked for. What does not: how they 
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -81,7 +81,7 @@ def ingest_new(exchange: Exchange, store: CandleStore, *, settings: IngestSettin
         fetch = Fetch(exchange=exchange, store=store, symbol=symbol, now=now)
         yield from fetch.stretch(_newest(holdings, settings=settings, now=now))
         for gap in holdings.due_gaps(now=now)[:MOST_GAPS]:
-            yield from fetch.stretch(gap)
+            yield from replace(fetch, is_retry=True).stretch(gap)
 
     return _ingested(
         exchange, store, {symbol: work(symbol) for symbol in settings.symbols}, now=now

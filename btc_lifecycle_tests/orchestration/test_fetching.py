@@ -229,6 +229,18 @@ class TestBatches:
         assert stored.fetched == (Stretch(start=START, end=minute(stored.n_rows - 100)), newest)
         assert stored.gaps == ()
 
+    def test_a_hole_before_the_last_minute_of_one_is_a_gap(
+        self, exchange: FakeExchange, store: CandleStore, monkeypatch: pytest.MonkeyPatch
+    ):
+        """The last minute was left to the next batch, and what lay before it to nobody."""
+        monkeypatch.setattr(fetching, "BATCH_ROWS", 990)
+        for number in range(989, 999):
+            del exchange.prices[BTC][minute(number)]
+        exchange.cut = lambda rows: rows[:990]
+        fetched(exchange, store)
+        assert [bounds(gap.stretch) for gap in store.holdings(BTC).gaps] == [(989, 999)]
+        assert store.holdings(BTC).fetched == (Stretch(start=START, end=minute(2500)),)
+
     def test_one_that_took_long_is_stored_however_small(
         self, exchange: FakeExchange, store: CandleStore, monkeypatch: pytest.MonkeyPatch
     ):

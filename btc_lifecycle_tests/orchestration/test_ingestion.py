@@ -34,7 +34,9 @@ from btc_lifecycle_tests.orchestration.fake_exchange import (
     FakeExchange,
     HoledMarket,
     candles_of,
+    kline,
     minutes,
+    without_high,
 )
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -290,6 +292,19 @@ class TestGaps:
         assert len(exchange.asked) == 1 + 2 + 2 * MOST_GAPS
         assert [gap.tries for gap in store.holdings(BTC).gaps[:30]] == [1] * 20 + [0] * 10
 
+    def test_one_whose_rows_stay_bad_is_tried_like_any_other(self, store: CandleStore):
+        """All of its page is bad: refused, it stayed due and failed every ingest from then on."""
+        exchange = FakeExchange(minutes(START, 400), now=minute(300))
+        bad = tuple(
+            kline(minute(number), price=exchange.prices[BTC][minute(number)])
+            for number in (101, 102)
+        )
+        exchange.cut = lambda rows: [without_high(row) if row in bad else row for row in rows]
+        assert ingest(exchange, store, limit=250).rejected_rows == 2
+        exchange.now += timedelta(hours=1)
+        ingest(exchange, store)
+        assert [gap.tries for gap in store.holdings(BTC).gaps] == [1]
+
     def test_those_of_an_earlier_versions_table_are_found_and_asked_for(self, store: CandleStore):
         truth = minutes(START, 120)
         stored = {time: truth[time] for time in truth if not minute(50) <= time < minute(60)}
@@ -375,9 +390,10 @@ backfill(exchange, store, settings=IngestSettings(), stretch=Stretch(start=start
 """
         killed = subprocess.run([sys.executable, "-c", code], check=False)
         assert killed.returncode == -9
-        # Each batch leaves its last minute to the next one.
-        assert store.warehouse.count(CANDLES) == 1998
+        n_stored = store.warehouse.count(CANDLES)
+        assert 1000 < n_stored <= 2000
+        assert store.holdings(BTC).fetched == (Stretch(start=START, end=minute(n_stored)),)
         n_before = len(server.requests)
-        assert filled(exchange, store, 0, 4000).new_rows == 2002
+        assert filled(exchange, store, 0, 4000).new_rows == 4000 - n_stored
         assert requests_since(server, n_before)[:3] == [TIME, KLINES, KLINES]
         assert_frame_equal(store.warehouse.read(CANDLES), market.candles(START, minute(4000)))

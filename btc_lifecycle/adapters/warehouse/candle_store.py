@@ -168,7 +168,7 @@ class CandleStore:
         ]
         gaps = track_gaps(
             before.gaps,
-            missing=self._missing(connection, symbol, looked_at),
+            missing=self._missing(connection, batch, looked_at),
             asked=looked_at,
             now=batch.now,
         )
@@ -176,13 +176,19 @@ class CandleStore:
         _replace(connection, self.tables.gaps, gap_rows(symbol, gaps), symbol=symbol)
 
     def _missing(
-        self, connection: DuckDBPyConnection, symbol: str, stretches: Sequence[Stretch]
+        self, connection: DuckDBPyConnection, batch: CandleBatch, stretches: Sequence[Stretch]
     ) -> list[Stretch]:
+        # Where the batch has every minute, the table need not be looked at.
+        lacking = [
+            part
+            for stretch in stretches
+            for part in missing_within(batch.candles["open_time"], stretch=stretch)
+        ]
         return [
             missing
-            for stretch in stretches
+            for stretch in lacking
             for missing in missing_within(
-                open_times(connection, self.tables.candles, symbol=symbol, within=stretch),
+                open_times(connection, self.tables.candles, symbol=batch.symbol, within=stretch),
                 stretch=stretch,
             )
         ]

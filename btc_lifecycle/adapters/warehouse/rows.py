@@ -157,9 +157,17 @@ def refuse_other_source(held: str | None, *, source: str) -> None:
 def claim_source(connection: DuckDBPyConnection, table: Table, *, source: str) -> None:
     """Let a source have the database; raise DataError where another one has it."""
     refuse_other_source(database_source(connection), source=source)
-    # COMMENT takes no parameters; the source is a header of the exchange, so quotes are doubled.
-    literal = f"{SOURCE}{source}".replace("'", "''")
-    connection.execute(f"COMMENT ON TABLE {quoted(table)} IS '{literal}'")
+    comment = f"{SOURCE}{source}"
+    claimed = connection.execute(
+        "SELECT 1 FROM duckdb_tables() "
+        "WHERE schema_name = 'main' AND table_name = ? AND comment = ?",
+        [table.name, comment],
+    )
+    # Saying it again would have DuckDB write much of the table anew when it is closed.
+    if not claimed.fetchall():
+        # COMMENT takes no parameters; the source is a header of the exchange, so quotes are doubled.
+        literal = comment.replace("'", "''")
+        connection.execute(f"COMMENT ON TABLE {quoted(table)} IS '{literal}'")
 
 
 def create_tables(connection: DuckDBPyConnection, tables: Iterable[Table]) -> None:

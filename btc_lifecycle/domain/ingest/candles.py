@@ -102,6 +102,8 @@ def without_impossible_zeros(candles: pl.DataFrame) -> pl.DataFrame:
     trade of the minute was a sale.
     """
     is_unknown = (pl.col("volume") > 0) & (pl.col("trades") == 0)
+    if not candles.select(is_unknown.any()).item():
+        return candles
     return candles.with_columns(
         pl.when(~is_unknown).then(pl.col(name)).alias(name) for name in CARRIED
     )

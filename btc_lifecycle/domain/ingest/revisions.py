@@ -26,6 +26,8 @@ class Comparison:
 
 def compare(incoming: pl.DataFrame, *, stored: pl.DataFrame) -> Comparison:
     """Tell incoming candles apart by what is stored; both have the columns of table ``candles``."""
+    if stored.is_empty():
+        return Comparison(new=incoming, revised=stored, replaced=stored)
     pairs = incoming.join(stored, on=CANDLES.key, suffix="_stored", maintain_order="left")
     is_changed = pl.any_horizontal(
         pl.col(name).ne_missing(pl.col(f"{name}_stored")) for name in _VALUES

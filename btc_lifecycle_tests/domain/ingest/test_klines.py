@@ -366,7 +366,7 @@ class TestMostlySound:
             f"BTC/USDT: {n_bad} of {n_rows} klines are no candles, more than 1%; of the first, "
             f"a price is not positive: {','.join(text)}"
         )
-        assert "nothing of the page was stored" in refusal.value.hint
+        assert "nothing of these klines was stored" in refusal.value.hint
 
 
 def rows_with_bad(n_bad: int, n_rows: int) -> Klines:
