@@ -48,7 +48,7 @@ def main() -> None:
 @app.command()
 def ingest() -> None:
     """Store the candles that closed since the last ingest, and report on them."""
-    _show("ingested", lifecycle.ingest())
+    _show_ingested("ingested", lifecycle.ingest())
 
 
 @app.command()
@@ -61,7 +61,8 @@ def backfill(
 ) -> None:
     """Store the candles of past months, older ones than the first ingest reached included."""
     until = _utc(end) if end else None
-    _show("backfilled", lifecycle.backfill(start=_utc(start), end=until, console=console))
+    figures = lifecycle.backfill(start=_utc(start), end=until, console=console)
+    _show_ingested("backfilled", figures)
 
 
 @app.command()
@@ -177,6 +178,13 @@ def demo(
 
 def _utc(day: datetime) -> datetime:
     return day.replace(tzinfo=UTC)
+
+
+def _show_ingested(title: str, figures: Mapping[str, object]) -> None:
+    """Show the figures; end with status 1 if a market failed while others went well."""
+    _show(title, figures)
+    if any(name.startswith(lifecycle.FAILED) for name in figures):
+        raise typer.Exit(1)
 
 
 def _show(title: str, figures: Mapping[str, object]) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Figures = dict[str, object]
+FAILED = "failed "
+"""Start of the name under which an ingest tells of a market that failed."""
 
 
 def ingest() -> Figures:

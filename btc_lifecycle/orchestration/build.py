@@ -12,7 +12,6 @@ from btc_lifecycle.domain.tables import CandleTables
 from btc_lifecycle.orchestration.assets import ASSETS
 from btc_lifecycle.orchestration.assets.learn import CANDIDATE_RUNS
 from btc_lifecycle.orchestration.automation import SCHEDULES, SENSORS
-from btc_lifecycle.orchestration.checks import CHECKS
 from btc_lifecycle.orchestration.io_managers import CandidateRuns, WarehouseIOManager
 from btc_lifecycle.orchestration.jobs import JOBS
 from btc_lifecycle.orchestration.resources import mlflow_run
@@ -29,7 +28,6 @@ def build_defs(
     """Return the code location; ``resources`` replaces single resources, as a test may want."""
     return dg.Definitions(
         assets=ASSETS,
-        asset_checks=CHECKS,
         jobs=[*JOBS, upkeep_job],
         schedules=SCHEDULES,
         sensors=SENSORS,

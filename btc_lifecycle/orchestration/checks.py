@@ -1,17 +1,17 @@
 """Asset checks of the candles: what the domain finds, with a severity and some rows to look at.
 
-They look at the days that the model learns from, in one step of one connection, and run with the
-whole ingest job: at the full hour, from the command line and from the UI.
+They look at the newest days and run in the step that stores candles, each minute: Dagster shows the
+checks of the newest materialization only.
 """
 
-import json
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 
 import dagster as dg
 import polars as pl
 
 from btc_lifecycle.adapters.warehouse import CandleStore
+from btc_lifecycle.domain.errors import LifecycleError
 from btc_lifecycle.domain.ingest.quality import (
     Finding,
     find_repeated,
@@ -20,8 +20,10 @@ from btc_lifecycle.domain.ingest.quality import (
     find_unsound,
 )
 from btc_lifecycle.domain.tables import UTC_TIME
-from btc_lifecycle.orchestration.assets.common import WAREHOUSE_POOL
-from btc_lifecycle.settings import Settings
+from btc_lifecycle.orchestration.ingestion import Ingestion, IngestionStats
+
+CHECKED = timedelta(days=7)
+"""How far back the checks look: what is older was looked at when it was new."""
 
 _MOST_ROWS = 10
 _SEVERITIES = {
@@ -44,32 +46,27 @@ _MEANINGS = {
 }
 
 
-@dg.multi_asset_check(
-    name="candle_checks",
-    specs=[
-        dg.AssetCheckSpec(name, asset="candles", description=meaning)
-        for name, meaning in _MEANINGS.items()
-    ],
-    pool=WAREHOUSE_POOL,
-)
-def candle_checks(
-    settings: dg.ResourceParam[Settings], candle_store: dg.ResourceParam[CandleStore]
-) -> Iterator[dg.AssetCheckResult]:
-    """Check the candles that the model learns from."""
-    window_days = settings.lifecycle.learn.window_days
-    candles = candle_store.warehouse.read(candle_store.tables.candles, window_days=window_days)
-    stats = json.loads(settings.ingestion_stats_path.read_text(encoding="utf-8"))
+CANDLE_CHECKS = [
+    dg.AssetCheckSpec(name, asset="candles", description=meaning)
+    for name, meaning in _MEANINGS.items()
+]
+
+
+def check_candles(store: CandleStore, ingestion: Ingestion) -> list[dg.AssetCheckResult]:
+    """Return the results of all checks after an ingest."""
+    newest = max(figures.last_open_time for figures in ingestion.stats)
+    start = newest - CHECKED
+    candles = store.warehouse.read(store.tables.candles, start=start)
     findings = {
         "unique": find_repeated(candles),
         "sound": find_unsound(candles),
-        "one_source": _one_source(candle_store, ingested=stats["source"]),
-        "every_symbol": _every_symbol(stats["failures"]),
-        "gaps": _gaps(candle_store, candles=candles),
-        "fresh": find_stale(_newest(stats["symbols"])),
+        "one_source": _one_source(store, ingested=ingestion.stats[0].source),
+        "every_symbol": _every_symbol(ingestion.failures),
+        "gaps": _gaps(store, start=start),
+        "fresh": find_stale(_newest(ingestion.stats)),
         "spikes": find_spikes(candles),
     }
-    for name, finding in findings.items():
-        yield _result(name, finding)
+    return [_result(name, finding) for name, finding in findings.items()]
 
 
 def _result(name: str, finding: Finding) -> dg.AssetCheckResult:
@@ -90,30 +87,23 @@ def _one_source(store: CandleStore, *, ingested: str) -> Finding:
     return Finding(is_passed=stored == ingested, said=said, rows=pl.DataFrame())
 
 
-def _every_symbol(failures: dict[str, str]) -> Finding:
-    rows = pl.DataFrame(list(failures.items()), schema=["symbol", "error"], orient="row")
+def _every_symbol(failures: Mapping[str, LifecycleError]) -> Finding:
+    told = [(symbol, str(error)) for symbol, error in failures.items()]
+    rows = pl.DataFrame(told, schema=["symbol", "error"], orient="row")
     return Finding(is_passed=not failures, said=f"{len(failures)} symbols failed", rows=rows)
 
 
-def _gaps(store: CandleStore, *, candles: pl.DataFrame) -> Finding:
-    is_within = pl.col("gap_end") > pl.lit(candles["open_time"].min())
-    gaps = store.warehouse.read(store.tables.gaps).filter(is_within)
+def _gaps(store: CandleStore, *, start: datetime) -> Finding:
+    gaps = store.warehouse.read(store.tables.gaps).filter(pl.col("gap_end") > start)
     n_minutes = gaps.select((pl.col("gap_end") - pl.col("gap_start")).dt.total_minutes().sum())
     said = f"{gaps.height:,} gaps of {n_minutes.item() or 0:,} minutes in all"
     newest = gaps.sort("gap_start", descending=True)
     return Finding(is_passed=gaps.is_empty(), said=said, rows=newest)
 
 
-def _newest(symbols: list[dict[str, str]]) -> pl.DataFrame:
+def _newest(stats: Sequence[IngestionStats]) -> pl.DataFrame:
     return pl.DataFrame(
-        [
-            (
-                figures["symbol"],
-                datetime.fromisoformat(figures["last_open_time"]),
-                datetime.fromisoformat(figures["fetched_at"]),
-            )
-            for figures in symbols
-        ],
+        [(figures.symbol, figures.last_open_time, figures.fetched_at) for figures in stats],
         schema={"symbol": pl.String, "last_open_time": UTC_TIME, "fetched_at": UTC_TIME},
         orient="row",
     )
@@ -122,6 +112,3 @@ def _newest(symbols: list[dict[str, str]]) -> pl.DataFrame:
 def _table(rows: pl.DataFrame) -> str:
     lines = [rows.columns, ["---"] * rows.width, *rows.iter_rows()]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
-
-
-CHECKS = (candle_checks,)

@@ -273,6 +273,16 @@ def test_a_backfill_takes_its_days_as_utc_and_shows_its_figures(
     assert asked[1] == (datetime(2024, 1, 5, tzinfo=UTC), None)
 
 
+def test_a_market_that_failed_beside_others_is_shown_and_is_no_success(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = {"new_rows": 3, "failed ETH/USDT": "unknown; mend `symbols`"}
+    monkeypatch.setattr(lifecycle, "ingest", lambda: figures)
+    said = run("ingest")
+    assert said.status == 1
+    assert "failed ETH/USDT  unknown; mend `symbols`" in said.out
+
+
 def test_an_empty_folder_has_a_status(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

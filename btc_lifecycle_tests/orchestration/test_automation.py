@@ -290,15 +290,14 @@ def test_each_minute_asks_for_candles_alone(scheduler: dg.DagsterInstance, minut
     request = scheduled(scheduler, datetime(2024, 3, 1, 10, minute, tzinfo=UTC))
     assert isinstance(request, dg.RunRequest)
     assert request.asset_selection == [dg.AssetKey("candles")]
-    assert request.asset_check_keys == []
 
 
-def test_the_full_hour_asks_for_candles_checks_and_their_report(
+def test_the_full_hour_asks_for_candles_and_their_report(
     scheduler: dg.DagsterInstance,
 ) -> None:
     request = scheduled(scheduler, datetime(2024, 3, 1, 10, tzinfo=UTC))
     assert isinstance(request, dg.RunRequest)
-    assert request.asset_selection is request.asset_check_keys is None
+    assert request.asset_selection is None
 
 
 @pytest.mark.parametrize(

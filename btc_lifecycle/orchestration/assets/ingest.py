@@ -17,6 +17,7 @@ from btc_lifecycle.adapters.warehouse import CandleStore
 from btc_lifecycle.domain.ingest.gaps import Stretch
 from btc_lifecycle.domain.ingest.summary import summarize
 from btc_lifecycle.orchestration.assets.common import WAREHOUSE_POOL, report_folder
+from btc_lifecycle.orchestration.checks import CANDLE_CHECKS, check_candles
 from btc_lifecycle.orchestration.ingestion import (
     Ingestion,
     IngestionStats,
@@ -39,6 +40,7 @@ _BACKFILL_PATIENCE = timedelta(hours=1)
     group_name="ingest",
     pool=WAREHOUSE_POOL,
     kinds={"duckdb", "python"},
+    check_specs=CANDLE_CHECKS,
     freshness_policy=dg.FreshnessPolicy.time_window(
         warn_window=timedelta(minutes=5), fail_window=timedelta(minutes=30)
     ),
@@ -48,7 +50,7 @@ def candles(
     settings: dg.ResourceParam[Settings],
     exchange: dg.ResourceParam[Exchange],
     candle_store: dg.ResourceParam[CandleStore],
-) -> dg.MaterializeResult[None]:
+) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster knows it bare where there are checks
     """Closed one-minute candles as the exchange gave them, one row per symbol and open time."""
     ingestion = ingest_new(exchange, candle_store, settings=settings.ingest)
     write_stats(settings.ingestion_stats_path, ingestion)
@@ -63,7 +65,8 @@ def candles(
             "last_open_time": dg.MetadataValue.timestamp(first.last_open_time),
             "source": first.source,
             "newest_closes": _chart(candle_store, first),
-        }
+        },
+        check_results=check_candles(candle_store, ingestion),
     )
 
 
