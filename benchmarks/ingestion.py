@@ -314,6 +314,8 @@ def throttled_figures(
     client = Exchange("binance", base_urls=(exchange.url,), pace=pace).patient(timedelta(minutes=5))
     store = CandleStore(Warehouse(folder / "throttled.duckdb"), CandleTables.named())
     timed = Timed()
+    # What was measured before counts until its minute ends.
+    time.sleep(60 - time.time() % 60)
     timed.run(lambda: backfill(client, store, settings=IngestSettings(), stretch=stretch))
     seen = [(record.wall, WEIGHTS[record.path]) for record in exchange.requests()[n_before:]]
     require(store.warehouse.count(CANDLES) == stretch.n_minutes, "the throttled backfill has holes")

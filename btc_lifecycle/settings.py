@@ -98,10 +98,7 @@ class IngestSettings(Section):
         "are asked in order when one refuses by country; EXCHANGE_BASE_URL wins",
     )
     weight_share: float = Field(
-        default=0.5,
-        gt=0,
-        le=1,
-        description="share of the exchange's request limit that all processes together may use",
+        default=0.5, gt=0, le=1, description="share of an address's request limit that is used"
     )
     backfill_from: Literal["exchange", "archive"] = Field(
         default="exchange",
@@ -260,6 +257,8 @@ def load_settings() -> Settings:
     data_dir = _place(places.btc_data_dir)
     ingest = read_config(places.ingest_config.expanduser(), IngestSettings)
     base_urls = tuple(filter(None, (places.exchange_base_url or ingest.base_url or "").split(",")))
+    # It is its own archive, and speaks plain HTTP, which no exchange does.
+    sandbox = next((url for url in base_urls[:1] if url.startswith("http://")), None)
     tracking_uri = places.mlflow_tracking_uri or f"sqlite:///{data_dir / 'mlflow' / 'mlflow.db'}"
     return Settings(
         data_dir=data_dir,
@@ -270,7 +269,7 @@ def load_settings() -> Settings:
         mlflow_registry_uri=places.mlflow_registry_uri or tracking_uri,
         model_uri=places.model_uri,
         exchange_base_urls=base_urls,
-        archive_url=ingest.archive_url or (base_urls[0] if base_urls else None),
+        archive_url=ingest.archive_url or sandbox,
         api_key=places.btc_api_key,
         ingest=ingest,
         lifecycle=read_config(places.lifecycle_config.expanduser(), LifecycleSettings),

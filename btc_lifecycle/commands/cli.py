@@ -56,7 +56,7 @@ def backfill(
     start: Annotated[datetime, typer.Option(help="in the first month, UTC", formats=["%Y-%m-%d"])],
     end: Annotated[
         datetime | None,
-        typer.Option(help="in the month after the last, or its first day", formats=["%Y-%m-%d"]),
+        typer.Option(help="in the last month, or the first day after it", formats=["%Y-%m-%d"]),
     ] = None,
 ) -> None:
     """Store the candles of past months, older ones than the first ingest reached included."""

@@ -43,7 +43,8 @@ def backfill(*, start: datetime, end: datetime | None, console: Console) -> Figu
 
     settings = load_settings()
     exchange, store = open_exchange(settings), open_store(settings)
-    until = min(filter(None, (end, exchange.server_time())))
+    now = exchange.server_time()
+    until = min(filter(None, (end, now)))
     windows = {
         month: MONTHS.time_window_for_partition_key(month) for month in MONTHS.get_partition_keys()
     }
@@ -53,7 +54,7 @@ def backfill(*, start: datetime, end: datetime | None, console: Console) -> Figu
             f"there is no month to fetch from {start:%Y-%m-%d} to {until:%Y-%m-%d} UTC",
             hint="name a --start before --end and before the exchange's present, from 2017-08 on",
         )
-    stretch = Stretch(start=windows[months[0]].start, end=min(windows[months[-1]].end, until))
+    stretch = Stretch(start=windows[months[0]].start, end=min(windows[months[-1]].end, now))
     totals = {
         symbol: n_minutes_to_fetch(store, symbol, stretch=stretch)
         for symbol in settings.ingest.symbols
@@ -92,7 +93,9 @@ def rebuild(*, is_forced: bool, console: Console) -> Figures:
         "set aside": record.set_aside or "nothing",
         "rows from snapshots": record.restored.n_rows,
         "snapshots that were of no use": "; ".join(record.restored.unusable) or "none",
-        "rows from the exchange": fetched.get("new_rows", 0),
+        "rows from the exchange": fetched.get(
+            "new_rows", "none: nothing says since when; use ./task backfill"
+        ),
         "database": settings.feature_db_path,
     }
 
@@ -144,7 +147,7 @@ def _run(
     tags: Mapping[str, str] | None = None,
     resources: Mapping[str, object] | None = None,
 ) -> dg.ExecuteInProcessResult:
-    # Not at the top: Dagster costs a second that status and rollback need not pay.
+    # Not at the top: Dagster costs a second that rollback need not pay.
     from btc_lifecycle.orchestration.build import build_defs  # noqa: PLC0415
     from btc_lifecycle.orchestration.storage import open_instance  # noqa: PLC0415
 

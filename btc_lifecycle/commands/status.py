@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from btc_lifecycle.adapters.registry import UNREGISTERED, ModelVersion, Registry
-from btc_lifecycle.domain.errors import LifecycleError
+from btc_lifecycle.domain.errors import LifecycleError, NothingToServeError
 from btc_lifecycle.domain.tables import DRIFT_METRICS
 from btc_lifecycle.settings import Settings, dagster_dir, load_settings
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 Figures = dict[str, object]
 
+_LOCK_WAIT = timedelta(seconds=3)
 _TIME = "%Y-%m-%d %H:%M UTC"
 
 
@@ -26,26 +28,33 @@ def status() -> dict[str, Figures]:
 
     settings = load_settings()
     registry = Registry(settings.mlflow_tracking_uri, settings.mlflow_registry_uri)
-    store = open_store(settings)
-    return {
-        "store": _store_status(settings, store),
-        "automation": _automation_status(),
-        "champion": _version_status(registry.champion()),
-        "candidate": _version_status(_newest_candidate(registry)),
-        "drift": _drift_status(store),
+    store = open_store(settings, lock_wait=_LOCK_WAIT)
+    parts: dict[str, Callable[[], Figures]] = {
+        "store": lambda: _store_status(settings, store),
+        "automation": _automation_status,
+        "champion": lambda: _version_status(registry.champion()),
+        "candidate": lambda: _version_status(_newest_candidate(registry)),
+        "drift": lambda: _drift_status(store),
     }
+    return {title: _told(part) for title, part in parts.items()}
+
+
+def _told(part: Callable[[], Figures]) -> Figures:
+    try:
+        return part()
+    except LifecycleError as error:
+        return {"problem": error}
 
 
 def _store_status(settings: Settings, store: CandleStore) -> Figures:
-    figures: Figures = {"database": settings.feature_db_path}
-    try:
-        figures["source"] = store.warehouse.source()
-        for symbol in settings.ingest.symbols:
-            holdings = store.holdings(symbol)
-            figures[symbol] = _held(holdings)
-            figures[f"{symbol} gaps"] = _missing(holdings)
-    except LifecycleError as error:
-        figures["problem"] = error
+    figures: Figures = {
+        "database": settings.feature_db_path,
+        "source": store.warehouse.source(),
+    }
+    for symbol in settings.ingest.symbols:
+        holdings = store.holdings(symbol)
+        figures[symbol] = _held(holdings)
+        figures[f"{symbol} gaps"] = _missing(holdings)
     return figures
 
 
@@ -120,7 +129,7 @@ def _version_status(version: ModelVersion | None) -> Figures:
 def _drift_status(store: CandleStore) -> Figures:
     try:
         metrics = store.warehouse.read(DRIFT_METRICS)
-    except LifecycleError:
+    except NothingToServeError:
         return {"newest window": None}
     if metrics.is_empty():
         return {"newest window": None}

@@ -38,12 +38,12 @@ def ingest_every_minute(
     context: dg.ScheduleEvaluationContext,
 ) -> dg.RunRequest | dg.SkipReason:
     """Store and check new candles each minute; at the full hour with a report."""
+    if context.scheduled_execution_time.minute == 0:
+        return dg.RunRequest()
     waiting = dg.RunsFilter(job_name=ingest_job.name, statuses=[dg.DagsterRunStatus.QUEUED])
     if context.instance.get_run_ids(waiting, limit=1):
         # The one that waits, for a training say, will store all that closed meanwhile.
         return dg.SkipReason("an ingest run waits in the queue already")
-    if context.scheduled_execution_time.minute == 0:
-        return dg.RunRequest()
     return dg.RunRequest(asset_selection=[ingest.candles.key])
 
 

@@ -1,13 +1,14 @@
 """Assembly: settings become adapters, adapters become resources, all becomes one code location."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 
 import dagster as dg
 
 from btc_lifecycle.adapters.archive import Archive
 from btc_lifecycle.adapters.exchange import Exchange, Pace
 from btc_lifecycle.adapters.registry import EXPERIMENT, Registry
-from btc_lifecycle.adapters.warehouse import CandleStore, Warehouse
+from btc_lifecycle.adapters.warehouse import LOCK_WAIT, CandleStore, Warehouse
 from btc_lifecycle.domain.tables import CandleTables
 from btc_lifecycle.orchestration.assets import ASSETS
 from btc_lifecycle.orchestration.assets.learn import CANDIDATE_RUNS
@@ -44,10 +45,10 @@ def open_exchange(settings: Settings) -> Exchange:
     return Exchange(settings.ingest.exchange, base_urls=settings.exchange_base_urls, pace=pace)
 
 
-def open_store(settings: Settings) -> CandleStore:
+def open_store(settings: Settings, *, lock_wait: timedelta = LOCK_WAIT) -> CandleStore:
     """Return the candles of the settings; nothing is opened yet."""
     tables = CandleTables.named(settings.ingest.table)
-    return CandleStore(Warehouse(settings.feature_db_path), tables)
+    return CandleStore(Warehouse(settings.feature_db_path, lock_wait=lock_wait), tables)
 
 
 def _resources(settings: Settings) -> dict[str, object]:

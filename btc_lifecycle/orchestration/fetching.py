@@ -13,7 +13,7 @@ import polars as pl
 
 from btc_lifecycle.adapters.exchange import PAGE_ROWS, Exchange, RawPage
 from btc_lifecycle.adapters.warehouse import BatchCounts, CandleBatch, CandleStore
-from btc_lifecycle.domain.errors import DataError
+from btc_lifecycle.domain.errors import LifecycleError, NeighbourUnavailableError
 from btc_lifecycle.domain.ingest.candles import INTERVAL, closed_before
 from btc_lifecycle.domain.ingest.gaps import Stretch, floor_minute
 from btc_lifecycle.domain.ingest.klines import Klines, parse_pages, together
@@ -31,7 +31,7 @@ _TICK = timedelta(milliseconds=1)
 class _Refusal:
     """Why a page was refused, and where the pages before it end."""
 
-    error: DataError
+    error: LifecycleError
     reached: datetime | None
 
 
@@ -77,7 +77,13 @@ class Fetch:
         begun, at, reached = time.monotonic(), start, start
         pages: list[RawPage] = []
         while at < end and not (pages and _is_full(pages, begun=begun)):
-            page = self._page(at, end=end)
+            try:
+                page = self._page(at, end=end)
+            except NeighbourUnavailableError:
+                if not pages:
+                    raise
+                # What came before it is stored first; the next batch asks again, and tells.
+                break
             if page is None:
                 reached, at = end, end
             else:
@@ -127,7 +133,7 @@ class Fetch:
         for page in pages:
             try:
                 judged.append(self._judged(page))
-            except DataError as error:
+            except LifecycleError as error:
                 return together(judged), _Refusal(error=error, reached=reached)
             reached = _end_of(page)
         return together(judged), None

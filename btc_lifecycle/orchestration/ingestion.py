@@ -15,7 +15,7 @@ from btc_lifecycle.adapters.archive import Archive
 from btc_lifecycle.adapters.exchange import Exchange
 from btc_lifecycle.adapters.files import write_atomically
 from btc_lifecycle.adapters.warehouse import BatchCounts, CandleStore, Holdings, refuse_other_source
-from btc_lifecycle.domain.errors import LifecycleError, NothingToServeError
+from btc_lifecycle.domain.errors import DataError, LifecycleError, NothingToServeError
 from btc_lifecycle.domain.ingest.candles import INTERVAL
 from btc_lifecycle.domain.ingest.gaps import Stretch, ceil_minute, floor_minute, without
 from btc_lifecycle.orchestration.archiving import store_archived
@@ -118,10 +118,17 @@ def backfill(
             now=now,
             told=None if told is None else partial(told, symbol),
         )
+        refusal = None
         if archive is not None:
-            yield from store_archived(archive, fetch, stretch=closed)
+            try:
+                yield from store_archived(archive, fetch, stretch=closed)
+            except DataError as error:
+                # A file that is not what it says: the exchange gives its month, and the file is told.
+                refusal = error
         for missing in without(closed, store.holdings(symbol).fetched):
             yield from fetch.stretch(missing)
+        if refusal is not None:
+            raise refusal
 
     return _ingested(
         exchange, store, {symbol: work(symbol) for symbol in settings.symbols}, now=now
@@ -188,7 +195,7 @@ def _ingested(
     for symbol in set(works) - set(failures):
         try:
             stats.append(_stats(exchange, store, symbol, counts=done[symbol], now=now))
-        except NothingToServeError as error:
+        except LifecycleError as error:
             failures[symbol] = error
     ordered = sorted(stats, key=lambda figures: list(works).index(figures.symbol))
     ingestion = Ingestion(stats=tuple(ordered), failures=failures)

@@ -167,14 +167,17 @@ class TestSandboxArchive:
         assert store.checksums(BTC).keys() == first.keys()
         assert store.checksums(BTC) != first
 
-    def test_a_file_that_is_not_as_its_checksum_says_is_refused_and_others_stay(
+    def test_a_file_that_is_not_as_its_checksum_says_is_told_and_the_exchange_gives_its_days(
         self, filled, store: CandleStore, server: SandboxExchange
     ):
+        """One wrong file of the archive kept all months after it away."""
         filled(minute(1440))
         self.files(server, bad_checksum=True)
         with pytest.raises(DataError, match="SHA-256"):
             filled()
-        assert store.holdings(BTC).n_rows == 1440
+        held = store.holdings(BTC)
+        assert held.n_rows > 1440
+        assert held.n_missing_min == 0
         assert len(store.checksums(BTC)) == 1
 
 
@@ -245,13 +248,13 @@ class TestWhatFilesLack:
         assert_frame_equal(store.warehouse.read(CANDLES), candles_of(self.TRUTH))
         assert store.warehouse.count(TABLES.quarantine) == 2
 
-    def test_a_file_with_more_than_one_bad_row_in_a_hundred_is_refused_whole(
+    def test_a_file_with_more_than_one_bad_row_in_a_hundred_is_refused_for_the_exchange(
         self, exchange: FakeExchange, store: CandleStore
     ):
         archive = PlainArchive(self.TRUTH, bad=frozenset(map(minute, range(1440, 1455))))
         with pytest.raises(DataError, match="15 of 1440 klines are no candles, more than 1%"):
             self.filled(exchange, store, archive)
-        assert store.holdings(BTC).n_rows == 1440
+        assert_frame_equal(store.warehouse.read(CANDLES), candles_of(self.TRUTH))
         assert list(store.checksums(BTC)) == ["BTCUSDT-1m-2026-01-01.zip"]
 
     def test_progress_is_told_once_though_the_exchange_is_asked_as_well(

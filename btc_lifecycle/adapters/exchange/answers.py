@@ -17,6 +17,8 @@ from btc_lifecycle.adapters.http import HttpAnswer
 
 LONGEST_PAUSE_S = 3 * 86_400.0
 """The longest ban that Binance documents; what asks for more makes no sense."""
+_BELIEVABLE_S = 30 * 86_400.0
+"""A longer pause is a mistake of some proxy, not of the exchange."""
 
 BAD_SYMBOL = -1121
 _TOO_MANY_REQUESTS = -1003
@@ -67,7 +69,8 @@ def pause_s(answer: HttpAnswer, *, now: float) -> float:
     """
     default = _DEFAULT_PAUSE_S.get(answer.status, _PAUSE_S)
     asked = [_retry_after_s(answer, now=now), _banned_s(answer, now=now)]
-    return max((s for s in asked if 0 <= s <= LONGEST_PAUSE_S), default=default)
+    believed = [min(s, LONGEST_PAUSE_S) for s in asked if 0 <= s <= _BELIEVABLE_S]
+    return max(believed, default=default)
 
 
 def json_object(body: bytes) -> dict[str, object]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import count, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +18,9 @@ from btc_lifecycle.adapters.warehouse.holdings import open_times, range_rows, re
 from btc_lifecycle.adapters.warehouse.manifest import read_manifest
 from btc_lifecycle.adapters.warehouse.rows import (
     claim_source,
+    count_rows,
     create_tables,
+    insert_missing,
     insert_rows,
     is_table,
     quoted,
@@ -36,7 +41,7 @@ from btc_lifecycle.domain.tables import CandleTables, Table
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-_TICK = timedelta(microseconds=1)
+_DAMAGED = ".damaged-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,9 +104,16 @@ def rebuild(
 
 
 def _held_from(database: Path, candles: Table) -> datetime | None:
-    manifest = read_manifest(database)
-    held = manifest.tables.get(candles.name, {}) if manifest else {}
-    return min((of_symbol.first_open_time for of_symbol in held.values()), default=None)
+    """Return the oldest candle that the database held, or one that was set aside before it."""
+    aside = database.parent.glob(f"{database.name}{_DAMAGED}*[0-9Z]")
+    manifests = [read_manifest(place) for place in (database, *aside)]
+    held = [
+        of_symbol
+        for manifest in manifests
+        if manifest is not None
+        for of_symbol in manifest.tables.get(candles.name, {}).values()
+    ]
+    return min((of_symbol.first_open_time for of_symbol in held), default=None)
 
 
 def restore_snapshots(warehouse: Warehouse, tables: CandleTables, *, folder: Path) -> RestoreCounts:
@@ -127,10 +139,10 @@ def restore_snapshots(warehouse: Warehouse, tables: CandleTables, *, folder: Pat
                 except DataError as error:
                     damaged.append(error.message)
                 else:
-                    n_rows += _insert_missing(connection, table, rows)
+                    n_rows += _insert_missing(connection, table, rows, tables=tables)
             if index.source is not None and is_table(connection, tables.candles):
                 claim_source(connection, tables.candles, source=index.source)
-    if n_rows or damaged:
+    if index.files:
         _forget_lost_ranges(warehouse, tables)
     return RestoreCounts(
         n_rows=n_rows,
@@ -143,22 +155,42 @@ def set_aside(database: Path, *, now: datetime) -> Path:
     """Rename a database with its log of writes and its manifest; return its new name.
 
     Raises:
-        NeighbourUnavailableError: If it could not be renamed.
+        NeighbourUnavailableError: If another process has it open, or it could not be renamed.
     """
-    stamp = f"{database.name}.damaged-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+    stamp = f"{database.name}{_DAMAGED}{now.astimezone(UTC):%Y%m%dT%H%M%SZ}"
     names = (stamp if n == 1 else f"{stamp}-{n}" for n in count(1))
     try:
         aside = next(path for name in names if not (path := database.with_name(name)).exists())
-        # The log first: DuckDB deletes one that lies beside a new database.
-        for place_of in (log_path, Path, manifest_path):
-            if place_of(database).exists():
-                place_of(database).rename(place_of(aside))
+        with _unused(database):
+            # The log first: DuckDB deletes one that lies beside a new database.
+            for place_of in (log_path, Path, manifest_path):
+                if place_of(database).exists():
+                    place_of(database).rename(place_of(aside))
     except OSError as error:
         raise NeighbourUnavailableError(
             f"{database} could not be set aside: {error.strerror}",
             hint="check the permissions of its folder, then run this again",
         ) from error
     return aside
+
+
+@contextmanager
+def _unused(database: Path) -> Iterator[None]:
+    """Hold the lock by which DuckDB keeps other processes out; whoever wrote meanwhile would lose it."""
+    if sys.platform == "win32":  # which refuses to rename an open file by itself
+        yield
+        return
+    import fcntl  # noqa: PLC0415  # not on Windows
+
+    with database.open("rb+") as held:
+        try:
+            fcntl.lockf(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise NeighbourUnavailableError(
+                f"{database} is open in another process",
+                hint="close it or stop the schedules, then run this again",
+            ) from error
+        yield
 
 
 def _problem_of(warehouse: Warehouse) -> str | None:
@@ -171,15 +203,15 @@ def _problem_of(warehouse: Warehouse) -> str | None:
     return None
 
 
-def _insert_missing(connection: DuckDBPyConnection, table: Table, rows: pl.DataFrame) -> int:
-    times = rows[table.time_column].sort()
-    if times.is_empty():
-        return 0
-    stored = read_rows(connection, table, start=times[0], end=times[-1] + _TICK)
-    missing = rows.join(stored, on=table.key, how="anti")
+def _insert_missing(
+    connection: DuckDBPyConnection, table: Table, rows: pl.DataFrame, *, tables: CandleTables
+) -> int:
     create_tables(connection, [table])
-    insert_rows(connection, table, missing)
-    return missing.height
+    n_before = count_rows(connection, quoted(table))
+    # What was a gap when the snapshot was made may have been filled since.
+    if table is not tables.gaps or n_before == 0:
+        insert_missing(connection, table, rows)
+    return count_rows(connection, quoted(table)) - n_before
 
 
 def _forget_lost_ranges(warehouse: Warehouse, tables: CandleTables) -> None:

@@ -6,6 +6,7 @@ Each reads its inputs, makes one call and reports figures; rules are in domain/i
 import json
 import warnings
 from datetime import timedelta
+from pathlib import Path
 
 import dagster as dg
 import polars as pl
@@ -102,6 +103,9 @@ def candle_history(
         told=told,
     )
     _log(context, ingestion)
+    if ingestion.failures:
+        # Months that a market lacks are not materialized; what was stored stays, the next one goes on.
+        raise next(iter(ingestion.failures.values()))
     return dg.MaterializeResult(metadata=_figures(ingestion))
 
 
@@ -148,13 +152,16 @@ def ingestion_report(
     stats = json.loads(settings.ingestion_stats_path.read_text(encoding="utf-8"))["symbols"]
     made_at = clock.now()
     folder = report_folder(settings, "ingestion", made_at=made_at)
-    reports = []
-    for number, figures in enumerate(stats):
+    reports = list[Path]()
+    for figures in stats:
         symbol = str(figures["symbol"])
         of_symbol = candles.filter(pl.col("symbol") == symbol)
+        if of_symbol.is_empty():
+            # Delisted or halted for longer than the window: nothing of it to report on.
+            continue
         reports.append(
             write_ingestion_report(
-                folder if number == 0 else folder / symbol.replace("/", ""),
+                folder if not reports else folder / symbol.replace("/", ""),
                 candles=of_symbol,
                 summary=summarize(of_symbol),
                 stats=figures,

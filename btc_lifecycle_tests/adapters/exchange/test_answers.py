@@ -123,10 +123,15 @@ class TestPauses:
         assert pause_s(answer(418, body, retry_after="400"), now=NOW) == 400
         assert pause_s(answer(418, body), now=NOW) == pytest.approx(300)
 
-    @pytest.mark.parametrize("until_s", [-5, 4 * 86_400])
-    def test_a_ban_that_is_over_or_longer_than_any_is_not_believed(self, until_s: int):
+    @pytest.mark.parametrize("until_s", [-5, 31 * 86_400])
+    def test_a_ban_that_is_over_or_absurdly_long_is_not_believed(self, until_s: int):
         body = error_body(-1003, f"banned until {int(1000 * (NOW + until_s))}")
         assert pause_s(answer(418, body), now=NOW) == 120
+
+    @pytest.mark.parametrize("seconds", [LONGEST_PAUSE_S + 1, 7 * 86_400])
+    def test_one_longer_than_the_longest_known_lasts_as_long_as_that(self, seconds: float):
+        """A second more than three days was taken for nonsense, and two minutes were kept."""
+        assert pause_s(answer(418, retry_after=f"{seconds:.0f}"), now=NOW) == LONGEST_PAUSE_S
 
     @given(
         status=st.sampled_from([200, 400, 418, 429]),

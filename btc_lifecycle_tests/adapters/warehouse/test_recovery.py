@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from hashlib import sha256
@@ -98,6 +100,41 @@ class TestRebuild:
             held_from=record.held_from,
         )
         assert record.held_from == warehouse.read(TABLES.candles)["open_time"].min()
+        assert_filled(warehouse)
+
+    def test_the_next_one_still_knows_since_when_there_were_candles(
+        self, warehouse: Warehouse, tmp_path: Path
+    ):
+        """Without snapshots, and interrupted before the exchange was asked, all history was given up."""
+        warehouse.path.write_bytes(b"garbage")
+        nowhere = tmp_path / "no snapshots"
+        assert rebuild(warehouse, TABLES, folder=nowhere, now=NOW).set_aside is not None
+        again = rebuild(warehouse, TABLES, folder=nowhere, now=NOW)
+        assert (again.problem, again.held_from) == (None, MONTHS_START)
+
+    def test_what_changed_since_the_snapshot_stays_as_it_is(
+        self, warehouse: Warehouse, folder: Path
+    ):
+        """A bad row that was seen again broke the rebuild, a gap that was filled came back."""
+        seen_again = warehouse.read(TABLES.quarantine).with_columns(seen_at=pl.lit(END))
+        warehouse.upsert(TABLES.quarantine, seen_again)
+        with warehouse.connect() as connection:
+            connection.execute("UPDATE candle_gaps SET gap_start = gap_start + INTERVAL 1 MINUTE")
+        gaps = warehouse.read(TABLES.gaps)
+        assert rebuild(warehouse, TABLES, folder=folder, now=NOW).restored.n_rows == 0
+        assert_frame_equal(warehouse.read(TABLES.quarantine), seen_again)
+        assert_frame_equal(warehouse.read(TABLES.gaps), gaps)
+
+    def test_a_store_that_is_open_in_another_process_is_not_moved(self, warehouse: Warehouse):
+        """It was renamed under an ingest, whose batch went into the file set aside."""
+        code = "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print('open', flush=True); input()"
+        command = [sys.executable, "-c", code, str(warehouse.path)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with subprocess.Popen(command, text=True, **pipes) as holder:
+            assert holder.stdout.readline() == "open\n"
+            with pytest.raises(NeighbourUnavailableError, match="open in another process"):
+                set_aside(warehouse.path, now=NOW)
+            holder.communicate("\n")
         assert_filled(warehouse)
 
     def test_a_sound_store_is_built_again_when_forced(self, warehouse: Warehouse, folder: Path):
