@@ -113,7 +113,7 @@ class TestRoundTrip:
         assert warehouse.read(CANDLES, start=fourth).height == 6
         elsewhere = fourth.astimezone(datetime.now().astimezone().tzinfo)
         assert warehouse.read(CANDLES, start=elsewhere).height == 6
-        assert warehouse.last_open_time(CANDLES, symbol="BTC/USDT") == START + 9 * MINUTE
+        assert warehouse.open_times(CANDLES, symbol="BTC/USDT").max() == START + 9 * MINUTE
 
     def test_columns_in_another_order_are_stored_by_name(self, warehouse: Warehouse):
         rows = rows_of(CANDLES)
@@ -144,7 +144,7 @@ class TestRoundTrip:
         assert warehouse.upsert(table, make_candles(4), source="synthetic").n_total == 4
         assert warehouse.read(table, window_days=1).height == 4
         assert warehouse.count(table) == len(warehouse.open_times(table, symbol="BTC/USDT")) == 4
-        assert warehouse.last_open_time(table, symbol="BTC/USDT") == START + 3 * MINUTE
+        assert warehouse.open_times(table, symbol="BTC/USDT").max() == START + 3 * MINUTE
         assert warehouse.source() == "synthetic"
 
 
@@ -408,9 +408,9 @@ class TestReading:
     def test_the_newest_open_time_is_that_of_the_symbol(self, warehouse: Warehouse):
         warehouse.upsert(CANDLES, make_candles(7))
         warehouse.upsert(CANDLES, make_candles(3, symbol="ETH/USDT"))
-        assert warehouse.last_open_time(CANDLES, symbol="BTC/USDT") == START + 6 * MINUTE
-        assert warehouse.last_open_time(CANDLES, symbol="ETH/USDT") == START + 2 * MINUTE
-        assert warehouse.last_open_time(CANDLES, symbol="XRP/USDT") is None
+        assert warehouse.open_times(CANDLES, symbol="BTC/USDT").max() == START + 6 * MINUTE
+        assert warehouse.open_times(CANDLES, symbol="ETH/USDT").max() == START + 2 * MINUTE
+        assert warehouse.open_times(CANDLES, symbol="XRP/USDT").max() is None
         times = warehouse.open_times(CANDLES, symbol="ETH/USDT")
         assert times.to_list() == [START + i * MINUTE for i in range(3)]
 
@@ -418,7 +418,7 @@ class TestReading:
         warehouse.upsert(CANDLES, make_candles(1))
         assert_frame_equal(warehouse.read(OUTCOMES), OUTCOMES.schema.to_frame())
         assert warehouse.count(OUTCOMES) == 0
-        assert warehouse.last_open_time(FEATURES, symbol="BTC/USDT") is None
+        assert warehouse.open_times(FEATURES, symbol="BTC/USDT").max() is None
         assert warehouse.open_times(FEATURES, symbol="BTC/USDT").dtype == UTC_TIME
         assert warehouse.source() is None
         with warehouse.connect(read_only=True) as connection:
@@ -437,7 +437,7 @@ class TestReading:
         self, warehouse: Warehouse
     ):
         """An ingest that found no candle was told to run an ingest."""
-        assert warehouse.last_open_time(CANDLES, symbol="BTC/USDT") is None
+        assert warehouse.open_times(CANDLES, symbol="BTC/USDT").max() is None
         assert warehouse.open_times(CANDLES, symbol="BTC/USDT").is_empty()
         assert warehouse.source() is None
         assert not warehouse.path.parent.exists()

@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -145,18 +145,6 @@ class Warehouse:
             return read_rows(
                 connection, table, symbol=symbol, start=start, end=end, window_days=window_days
             )
-
-    def last_open_time(self, table: Table, *, symbol: str) -> datetime | None:
-        """Return the newest open time of a symbol, or None when it has no row yet."""
-        if not self.path.exists():
-            return None
-        with self.connect(read_only=True) as connection:
-            if not is_table(connection, table):
-                return None
-            ((newest,),) = connection.execute(
-                f"SELECT max(open_time) FROM {quoted(table)} WHERE symbol = ?", [symbol]
-            ).fetchall()
-        return newest.replace(tzinfo=UTC) if newest else None
 
     def count(self, table: Table, *, symbol: str | None = None) -> int:
         """Return how many rows a table has, of one symbol or of all; none if it is not there."""
