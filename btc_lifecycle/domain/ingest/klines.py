@@ -92,13 +92,14 @@ def page_edges(body: bytes, *, symbol: str) -> PageEdges | None:
     text = body.strip()
     if text == b"[]":
         return None
-    if not _has_the_shape_of_a_page(text):
+    n_rows = _count_rows(text)
+    if n_rows is None:
         raise _not_a_page(text, symbol=symbol)
     first, last = _first_time(text, forwards=True), _first_time(text, forwards=False)
     if first is None or last is None:
         raise _not_a_page(text, symbol=symbol)
     first, last = min(first, last), max(first, last)
-    return PageEdges(n_rows=text.count(b"[") - 1, first_open_time=first, last_open_time=last)
+    return PageEdges(n_rows=n_rows, first_open_time=first, last_open_time=last)
 
 
 def parse_pages(bodies: Sequence[bytes], *, symbol: str) -> Klines:
@@ -144,7 +145,10 @@ def together(parts: Sequence[Klines]) -> Klines:
     )
 
 
-def _has_the_shape_of_a_page(text: bytes) -> bool:
+def _count_rows(text: bytes) -> int | None:
+    """Return how many rows a text has that has the shape of a page, None for any other."""
+    if not (text.startswith(b"[[") and text.endswith(b"]]")) or b" " in text:
+        return None
     # Counting through NumPy costs a fifth of bytes.count. That no row is short and another long is
     # seen where rows are read.
     characters = np.frombuffer(text, dtype=np.uint8)
@@ -152,13 +156,8 @@ def _has_the_shape_of_a_page(text: bytes) -> bool:
         int(np.count_nonzero(characters == ord(mark))) for mark in "[],"
     )
     n_rows = n_opened - 1
-    return (
-        text.startswith(b"[[")
-        and text.endswith(b"]]")
-        and b" " not in text
-        and n_closed == n_opened
-        and n_commas == len(_KLINE) * n_rows - 1
-    )
+    is_page = n_closed == n_opened and n_commas == len(_KLINE) * n_rows - 1
+    return n_rows if is_page else None
 
 
 def _not_a_page(text: bytes, *, symbol: str) -> NeighbourUnavailableError:
