@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,15 @@ def checked(
     return {result.check_name: result for result in check_candles(store, ingestion)}
 
 
+def spoil(store: CandleStore, values: str, *, at: datetime) -> None:
+    """Change a stored candle behind the store's back."""
+    with store.warehouse.connect() as connection:
+        connection.execute(
+            f"UPDATE candles SET {values} WHERE open_time = ?",  # noqa: S608  # our own words
+            [at.replace(tzinfo=None)],
+        )
+
+
 def failing(store: CandleStore, **changed: Any) -> dict[str, dg.AssetCheckResult]:
     return {name: found for name, found in checked(store, **changed).items() if not found.passed}
 
@@ -80,8 +89,7 @@ def test_sound_candles_pass_every_check(store: CandleStore):
 
 
 def test_an_unsound_candle_is_an_error_and_is_shown(store: CandleStore):
-    with store.warehouse.connect() as connection:
-        connection.execute("UPDATE candles SET high = 1 WHERE open_time = ?", [START + MINUTE])
+    spoil(store, "high = 1", at=START + MINUTE)
     found = failing(store)["sound"]
     assert found.severity is dg.AssetCheckSeverity.ERROR
     assert found.description == "1 of 100 candles break a rule of prices and amounts"
@@ -119,8 +127,7 @@ def test_what_the_ingest_said_is_checked(
 
 
 def test_what_is_older_than_the_checks_look_back_is_let_be(store: CandleStore):
-    with store.warehouse.connect() as connection:
-        connection.execute("UPDATE candles SET high = 1 WHERE open_time = ?", [START])
+    spoil(store, "high = 1", at=START)
     assert set(failing(store)) == {"sound"}
     later = NOW - MINUTE + CHECKED
     keep(store, make_candles(1, start=later))
@@ -128,10 +135,7 @@ def test_what_is_older_than_the_checks_look_back_is_let_be(store: CandleStore):
 
 
 def test_a_leap_is_a_warning(store: CandleStore):
-    with store.warehouse.connect() as connection:
-        connection.execute(
-            "UPDATE candles SET high = 9e5, close = 9e5 WHERE open_time = ?", [NOW - MINUTE]
-        )
+    spoil(store, "high = 9e5, close = 9e5", at=NOW - MINUTE)
     found = failing(store)
     assert set(found) == {"spikes"}
     assert found["spikes"].severity is dg.AssetCheckSeverity.WARN
