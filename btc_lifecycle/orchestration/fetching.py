@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import polars as pl
-
 from btc_lifecycle.adapters.exchange import PAGE_ROWS, Exchange, RawPage
 from btc_lifecycle.adapters.warehouse import BatchCounts, CandleBatch, CandleStore
 from btc_lifecycle.domain.errors import LifecycleError, NeighbourUnavailableError
@@ -108,10 +106,10 @@ class Fetch:
         return page
 
     def _stored(self, klines: Klines, *, asked: Stretch) -> BatchCounts:
-        opened = pl.col("open_time")
-        candles = closed_before(klines.candles, now=self.now).filter(
-            opened.is_between(asked.start, asked.end, closed="left")
-        )
+        candles = closed_before(klines.candles, now=self.now)
+        is_asked = candles["open_time"].is_between(asked.start, asked.end, closed="left")
+        if not is_asked.all():
+            candles = candles.filter(is_asked)
         return self.store.store(
             CandleBatch(
                 symbol=self.symbol,

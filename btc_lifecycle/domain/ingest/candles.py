@@ -115,5 +115,6 @@ def closed_before(candles: pl.DataFrame, *, now: datetime) -> pl.DataFrame:
     The exchange returns the minute still in progress as its last row; its close and volume move
     until the minute ends.
     """
-    ends_at = pl.max_horizontal("close_time", pl.col("open_time") + INTERVAL - _TICK)
-    return candles.filter(ends_at < now).select(CANDLES.schema.names())
+    is_over = (pl.col("close_time") < now) & (pl.col("open_time") < now - INTERVAL + _TICK)
+    is_all = candles.select(is_over.all()).item()
+    return (candles if is_all else candles.filter(is_over)).select(CANDLES.schema.names())
