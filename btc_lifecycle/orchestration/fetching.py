@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import polars as pl
+
 from btc_lifecycle.adapters.exchange import PAGE_ROWS, Exchange, RawPage
 from btc_lifecycle.adapters.warehouse import BatchCounts, CandleBatch, CandleStore
 from btc_lifecycle.domain.errors import LifecycleError, NeighbourUnavailableError
@@ -107,8 +109,9 @@ class Fetch:
 
     def _stored(self, klines: Klines, *, asked: Stretch) -> BatchCounts:
         candles = closed_before(klines.candles, now=self.now)
-        is_asked = candles["open_time"].is_between(asked.start, asked.end, closed="left")
-        if not is_asked.all():
+        # An expression: a series refuses bounds in another zone, such as that of a configured start.
+        is_asked = pl.col("open_time").is_between(asked.start, asked.end, closed="left")
+        if not candles.select(is_asked.all()).item():
             candles = candles.filter(is_asked)
         return self.store.store(
             CandleBatch(
