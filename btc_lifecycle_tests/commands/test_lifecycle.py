@@ -146,9 +146,17 @@ def test_rollback_shows_what_serves_after_it(rolled_back: Figures) -> None:
     assert read_status()["champion"]["version"] == "bitcoin-model 1"
 
 
-def test_a_backfill_reaches_before_the_first_ingest_and_asks_for_nothing_twice(
-    ingested: Figures,
+@pytest.fixture
+def copied_store(
+    ingested: Figures, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A store of the test's own, so that what it changes is not seen by the others."""
+    shutil.copytree(folder / "feature_store", tmp_path / "feature_store")
+    monkeypatch.setenv("BTC_DATA_DIR", str(tmp_path))
+
+
+@pytest.mark.usefixtures("copied_store")
+def test_a_backfill_reaches_before_the_first_ingest_and_asks_for_nothing_twice() -> None:
     """The market began a day before the candles that the first ingest reached back to."""
     asked = {"start": datetime(2023, 12, 5, tzinfo=UTC), "end": datetime(2024, 1, 1, tzinfo=UTC)}
     console = Console(file=io.StringIO(), width=120)
@@ -181,11 +189,8 @@ def test_status_names_a_damaged_store_and_shows_the_rest(
     assert str(shown["champion"]["version"]).startswith("bitcoin-model ")
 
 
-def test_a_damaged_database_is_made_again_from_snapshots_and_the_exchange(
-    ingested: Figures, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(folder / "feature_store", tmp_path / "feature_store")
-    monkeypatch.setenv("BTC_DATA_DIR", str(tmp_path))
+@pytest.mark.usefixtures("copied_store")
+def test_a_damaged_database_is_made_again_from_snapshots_and_the_exchange() -> None:
     settings = load_settings()
     store = open_store(settings)
     write_snapshots(store.warehouse, store.tables, folder=settings.snapshots_dir)
