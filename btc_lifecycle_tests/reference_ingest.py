@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
+import polars as pl
+
 from btc_lifecycle.domain.ingest.gaps import Stretch
 
 OPEN_MS = 1_704_067_200_000
@@ -202,3 +204,9 @@ def slow_missing(open_times: Iterable[datetime], *, stretch: Stretch) -> set[dat
     """The minutes of a stretch in which no candle opened."""
     opened = {time.replace(second=0, microsecond=0) for time in open_times}
     return minutes_of([stretch]) - opened
+
+
+def count_missing_minutes(open_times: pl.Series) -> int:
+    """Return how many minutes between the first and last open time have no candle."""
+    minutes = set(open_times.dt.truncate("1m"))
+    return (max(minutes) - min(minutes)) // MINUTE + 1 - len(minutes) if minutes else 0

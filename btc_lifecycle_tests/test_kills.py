@@ -23,7 +23,6 @@ from polars.testing import assert_frame_equal
 from btc_lifecycle.adapters.exchange.pace_state import PaceState
 from btc_lifecycle.adapters.warehouse import CandleStore, Holdings, Warehouse
 from btc_lifecycle.adapters.warehouse.manifest import read_manifest
-from btc_lifecycle.domain.ingest.coverage import count_missing_minutes
 from btc_lifecycle.domain.ingest.gaps import Stretch, floor_minute, merged, missing_within
 from btc_lifecycle.domain.ingest.klines import parse_pages
 from btc_lifecycle.domain.tables import CANDLES, CandleTables
@@ -42,6 +41,7 @@ from btc_lifecycle_tests.killing import (
     database,
 )
 from btc_lifecycle_tests.orchestration.fake_exchange import MINUTE, HoledMarket
+from btc_lifecycle_tests.reference_ingest import count_missing_minutes
 
 TABLES = CandleTables.named()
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -11,7 +11,6 @@ from polars.testing import assert_frame_equal
 
 from btc_lifecycle.adapters.warehouse import BatchCounts, CandleStore
 from btc_lifecycle.domain.errors import DataError, NeighbourUnavailableError
-from btc_lifecycle.domain.ingest.coverage import count_missing_minutes
 from btc_lifecycle.domain.ingest.gaps import Stretch
 from btc_lifecycle.domain.tables import CANDLES, CandleTables
 from btc_lifecycle.orchestration import fetching
@@ -26,6 +25,7 @@ from btc_lifecycle_tests.orchestration.fake_exchange import (
     minutes,
     without_high,
 )
+from btc_lifecycle_tests.reference_ingest import count_missing_minutes
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
 TICK = timedelta(milliseconds=1)

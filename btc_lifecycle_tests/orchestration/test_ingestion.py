@@ -12,7 +12,6 @@ from polars.testing import assert_frame_equal
 from btc_lifecycle.adapters.exchange import Exchange, Pace
 from btc_lifecycle.adapters.warehouse import CandleStore, Warehouse
 from btc_lifecycle.domain.errors import DataError, NothingToServeError
-from btc_lifecycle.domain.ingest.coverage import count_missing_minutes
 from btc_lifecycle.domain.ingest.gaps import Stretch
 from btc_lifecycle.domain.tables import CANDLES, CandleTables
 from btc_lifecycle.orchestration.ingestion import (
@@ -38,6 +37,7 @@ from btc_lifecycle_tests.orchestration.fake_exchange import (
     minutes,
     without_high,
 )
+from btc_lifecycle_tests.reference_ingest import count_missing_minutes
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = START + timedelta(days=3, hours=2, minutes=7, seconds=20)

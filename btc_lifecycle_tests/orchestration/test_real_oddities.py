@@ -14,7 +14,7 @@ from btc_lifecycle.adapters.archive import Archive
 from btc_lifecycle.adapters.exchange import Exchange, Pace
 from btc_lifecycle.adapters.warehouse import CandleStore
 from btc_lifecycle.domain.ingest.candles import CARRIED
-from btc_lifecycle.domain.ingest.coverage import count_missing_minutes, cover
+from btc_lifecycle.domain.ingest.coverage import cover
 from btc_lifecycle.domain.ingest.gaps import Stretch
 from btc_lifecycle.domain.tables import CANDLES, CandleTables
 from btc_lifecycle.orchestration.ingestion import IngestionStats, backfill
@@ -23,6 +23,7 @@ from btc_lifecycle.sandbox.replay import ReplayMarket
 from btc_lifecycle.sandbox.server import SandboxExchange
 from btc_lifecycle.settings import IngestSettings
 from btc_lifecycle_tests.memory_warehouse import MemoryWarehouse
+from btc_lifecycle_tests.reference_ingest import count_missing_minutes
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "binance_spot_1m" / "BTCUSDT"
 BTC = "BTC/USDT"

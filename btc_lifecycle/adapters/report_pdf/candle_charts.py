@@ -65,7 +65,7 @@ def price_figure(candles: pl.DataFrame, *, summary: CandleSummary) -> Figure:
         start = np.datetime64(gap.start.replace(tzinfo=None))
         price_axes.axvspan(
             start,
-            start + np.timedelta64(gap.n_missing_min, "m"),
+            start + np.timedelta64(gap.n_minutes, "m"),
             color=RED,
             alpha=0.25,
             linewidth=0.6,

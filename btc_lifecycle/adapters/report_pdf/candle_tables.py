@@ -198,8 +198,7 @@ def gaps_table(summary: CandleSummary) -> Table:
         title=f"Gaps ({shown if is_cut else count(coverage.n_gaps)})",
         header=("first missing minute, UTC", "minutes", "length"),
         rows=[
-            (utc(gap.start), count(gap.n_missing_min), duration(gap.n_missing_min))
-            for gap in coverage.gaps
+            (utc(gap.start), count(gap.n_minutes), duration(gap.n_minutes)) for gap in coverage.gaps
         ],
         widths=(0.4, 0.25, 0.35),
     )

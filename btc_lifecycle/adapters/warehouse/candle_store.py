@@ -100,7 +100,7 @@ class CandleStore:
         files = self.warehouse.read(self.tables.archive_files, symbol=symbol)
         return dict(files.select("file_name", "sha256").iter_rows())
 
-    def remember_file(  # the columns of its table
+    def remember_file(
         self, symbol: str, *, name: str, sha256: str, n_rows: int, n_differing: int, now: datetime
     ) -> None:
         """Remember a file of the archive as stored and settled."""

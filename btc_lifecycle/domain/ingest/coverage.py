@@ -7,16 +7,10 @@ from datetime import date, datetime, timedelta
 
 import polars as pl
 
+from btc_lifecycle.domain.ingest.gaps import Stretch, missing_within
+
 MAX_GAPS = 20
 _MINUTE = timedelta(minutes=1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gap:
-    """A run of minutes without a candle, by its first missing minute."""
-
-    start: datetime
-    n_missing_min: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +32,7 @@ class Coverage:
     n_expected_min: int
     n_missing_min: int
     n_gaps: int
-    gaps: tuple[Gap, ...]
+    gaps: tuple[Stretch, ...]
     days: tuple[DayCoverage, ...]
     n_off_grid: int
     n_zero_volume: int
@@ -52,46 +46,24 @@ class Coverage:
 def cover(candles: pl.DataFrame) -> Coverage:
     """Return what one symbol's candles cover; there is at least one."""
     open_time = candles["open_time"]
-    minutes = _minutes(open_time)
-    n_expected_min = (minutes[-1] - minutes[0]) // _MINUTE + 1
-    gaps = _gaps(minutes)
+    # Off-grid candles stand for the minute that they opened in.
+    minutes = open_time.dt.truncate("1m").unique().sort()
+    span = Stretch(start=minutes[0], end=minutes[-1] + _MINUTE)
+    gaps = sorted(
+        missing_within(open_time, stretch=span), key=lambda gap: (-gap.n_minutes, gap.start)
+    )
     return Coverage(
         first_open_time=open_time[0],
         last_open_time=open_time[-1],
         n_rows=candles.height,
-        n_expected_min=n_expected_min,
-        n_missing_min=count_missing_minutes(open_time),
+        n_expected_min=span.n_minutes,
+        n_missing_min=sum(gap.n_minutes for gap in gaps),
         n_gaps=len(gaps),
-        gaps=gaps[:MAX_GAPS],
+        gaps=tuple(gaps[:MAX_GAPS]),
         days=_days(minutes),
         n_off_grid=int((open_time != open_time.dt.truncate("1m")).sum()),
         n_zero_volume=int((candles["volume"] == 0).sum()),
     )
-
-
-def count_missing_minutes(open_times: pl.Series) -> int:
-    """Return how many minutes between the first and last open time have no candle."""
-    steps = _minutes(open_times).diff().drop_nulls().dt.total_minutes()
-    return int((steps - 1).sum())
-
-
-def _minutes(open_times: pl.Series) -> pl.Series:
-    # Off-grid candles stand for the minute that they opened in.
-    return open_times.dt.truncate("1m").unique().sort()
-
-
-def _gaps(minutes: pl.Series) -> tuple[Gap, ...]:
-    """Return the gaps between sorted, unique full minutes, longest first, then oldest first."""
-    steps = (
-        minutes.to_frame("minute")
-        .select(
-            start=pl.col("minute").shift() + _MINUTE,
-            n_missing_min=pl.col("minute").diff().dt.total_minutes() - 1,
-        )
-        .filter(pl.col("n_missing_min") > 0)
-        .sort("n_missing_min", "start", descending=[True, False])
-    )
-    return tuple(Gap(**row) for row in steps.iter_rows(named=True))
 
 
 def _days(minutes: pl.Series) -> tuple[DayCoverage, ...]:

@@ -17,11 +17,11 @@ from btc_lifecycle.adapters.warehouse import (
     Warehouse,
 )
 from btc_lifecycle.domain.errors import DataError
-from btc_lifecycle.domain.ingest.coverage import count_missing_minutes
 from btc_lifecycle.domain.ingest.gaps import Stretch, TrackedGap
 from btc_lifecycle.domain.tables import CANDLE_QUARANTINE, CANDLES, CandleTables
 from btc_lifecycle_tests.builders import START, make_candles
 from btc_lifecycle_tests.memory_warehouse import MemoryWarehouse
+from btc_lifecycle_tests.reference_ingest import count_missing_minutes
 
 MINUTE = timedelta(minutes=1)
 BTC, ETH = "BTC/USDT", "ETH/USDT"

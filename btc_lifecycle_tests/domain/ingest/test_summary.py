@@ -72,7 +72,7 @@ def test_five_candles_with_a_gap_give_the_figures_worked_out_by_hand():
     coverage, returns = summary.coverage, summary.returns
     up_bps = 1e4 * math.log(1.1)
     assert (coverage.n_rows, coverage.n_expected_min, coverage.n_missing_min) == (5, 7, 2)
-    assert [(gap.start, gap.n_missing_min) for gap in coverage.gaps] == [
+    assert [(gap.start, gap.n_minutes) for gap in coverage.gaps] == [
         (datetime(2024, 2, 29, 0, 1, tzinfo=UTC), 2)
     ]
     assert [(day.day, day.n_expected_min, day.n_missing_min) for day in coverage.days] == [
@@ -113,7 +113,7 @@ def test_every_figure_equals_the_slow_reference(candles: pl.DataFrame):
     assert coverage.n_missing_min == len(slow_missing_minutes(rows))
     gaps = slow_gaps(rows)
     assert coverage.n_gaps == len(gaps)
-    assert [(gap.start, gap.n_missing_min) for gap in coverage.gaps] == gaps[:MAX_GAPS]
+    assert [(gap.start, gap.n_minutes) for gap in coverage.gaps] == gaps[:MAX_GAPS]
     assert coverage.n_zero_volume == sum(row["volume"] == 0 for row in rows)
     moves = slow_returns_bps(rows)
     values = [bps for _, bps in moves]
@@ -145,7 +145,7 @@ def test_gaps_days_and_rows_account_for_every_minute_of_the_span(candles: pl.Dat
     assert sum(day.n_missing_min for day in coverage.days) == coverage.n_missing_min
     assert sum(day.n_expected_min for day in coverage.days) == coverage.n_expected_min
     if coverage.n_gaps <= MAX_GAPS:
-        assert sum(gap.n_missing_min for gap in coverage.gaps) == coverage.n_missing_min
+        assert sum(gap.n_minutes for gap in coverage.gaps) == coverage.n_missing_min
 
 
 @given(candles=some_candles(), factor=st.floats(0.01, 1e4))
@@ -265,5 +265,5 @@ def test_the_known_oddities_of_the_real_series_are_counted(
     columns = [pl.col(name).cast(dtype) for name, dtype in CANDLES.schema.items()]
     coverage = summarize(month_candles.select(columns)).coverage
     assert (coverage.n_rows, coverage.n_missing_min) == (n_rows, n_missing_min)
-    assert (coverage.gaps[0].start, coverage.gaps[0].n_missing_min) == longest
+    assert (coverage.gaps[0].start, coverage.gaps[0].n_minutes) == longest
     assert (coverage.n_off_grid, coverage.n_zero_volume) == (n_off_grid, n_zero_volume)
