@@ -10,9 +10,11 @@ import lightgbm
 import mlflow
 import numpy as np
 
-from btc_lifecycle.adapters.registry import ModelVersion, Registry
+from btc_lifecycle.adapters.registry import PROMOTED, ModelVersion, Registry
 
 FEATURES = ("log_return_1m", "log_return_5m", "rsi_14m")
+GOLDEN_ROWS = np.random.default_rng(7).normal(size=(16, len(FEATURES)))
+ACTOR = "a test"
 
 
 def copy_store(store: Path, folder: Path) -> str:
@@ -35,27 +37,33 @@ def make_booster(seed: int = 0, *, feature_names: Sequence[str] = FEATURES) -> l
     )
 
 
-def log_candidate(registry: Registry, *, seed: int = 0, tags: dict[str, str] | None = None) -> str:
+def log_candidate(
+    registry: Registry,
+    *,
+    seed: int = 0,
+    tags: dict[str, str] | None = None,
+    feature_names: Sequence[str] = FEATURES,
+) -> str:
     """Return the finished run of a candidate, logged as the training step does it."""
-    booster = make_booster(seed)
-    experiment_id = registry.ensure_experiment()
-    mlflow.set_tracking_uri(registry.tracking_uri)
-    with mlflow.start_run(experiment_id=experiment_id):
+    with registry.open_run("candidate"):
         return registry.log_candidate(
-            booster,
-            input_example=np.zeros((1, len(FEATURES))),
-            feature_names=FEATURES,
+            make_booster(seed, feature_names=feature_names),
+            golden_rows=np.random.default_rng(7).normal(size=(16, len(feature_names))),
+            feature_names=feature_names,
             parameters={"seed": seed, "num_leaves": 4},
-            metrics={"prior_up": 0.5},
+            metrics={"test_auc": 0.53},
             tags={"source": "synthetic", **(tags or {})},
-            artifacts={"drift_reference.json": {"bins": [0.0, 0.5, 1.0]}},
+            artifacts={"drift_reference.json": {"bins": [0.0, 0.5, 1.0]}, "card.md": b"# Card"},
         )
 
 
-def promote_new(registry: Registry, *, seed: int = 0) -> ModelVersion:
+def promote_new(
+    registry: Registry, *, seed: int = 0, feature_names: Sequence[str] = FEATURES
+) -> ModelVersion:
     """Return a new champion."""
-    number = registry.register(log_candidate(registry, seed=seed))
-    registry.promote(number, reason="it is better")
+    run_id = log_candidate(registry, seed=seed, feature_names=feature_names)
+    number = registry.register(run_id, actor=ACTOR)
+    registry.conclude(number, PROMOTED, reason="it is better", actor=ACTOR)
     champion = registry.champion()
     assert champion is not None
     return champion

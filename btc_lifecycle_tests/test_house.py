@@ -29,6 +29,10 @@ TESTED_ELSEWHERE = {
     "adapters/warehouse/": ("adapters/test_warehouse.py", "rows are seen through the file"),
     "commands/status.py": ("commands/test_lifecycle.py", "seen along a whole lifecycle"),
     "domain/tables/": ("domain/test_tables.py", "one list of tables"),
+    "orchestration/model_reporting.py": (
+        "orchestration/assets/test_learn.py",
+        "seen through the report",
+    ),
     "service/docs_page.py": ("service/test_app.py", "seen through the app"),
     "service/errors.py": ("service/test_app.py", "seen through the app"),
     "service/predicting.py": ("service/test_app.py", "seen through the app"),

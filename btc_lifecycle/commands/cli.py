@@ -76,20 +76,25 @@ def rebuild(
 
 @app.command()
 def track() -> None:
-    """Train and score a candidate model, tracked in MLflow."""
-    _show("candidate", lifecycle.track())
+    """Train and score candidate models, tracked in MLflow."""
+    _show_parts(lifecycle.track())
 
 
 @app.command()
 def register() -> None:
-    """Register the newest candidate, and let it serve if it beats the champion."""
-    _show("decision", lifecycle.register())
+    """Register the newest candidates, and let those serve that earn it."""
+    _show_parts(lifecycle.register())
 
 
 @app.command()
-def rollback() -> None:
+def rollback(
+    *,
+    model: Annotated[
+        str, typer.Option(help=f"{' or '.join(lifecycle.MODEL_NAMES)}")
+    ] = lifecycle.MODEL_NAMES[0],
+) -> None:
     """Let the version before the champion serve again."""
-    _show("rolled back", lifecycle.rollback())
+    _show("rolled back", lifecycle.rollback(model))
 
 
 @app.command()
@@ -101,8 +106,7 @@ def monitor() -> None:
 @app.command(name="status")
 def show_status() -> None:
     """Show what is stored, trained and serving, on one screen."""
-    for title, figures in status.status().items():
-        _show(title, figures)
+    _show_parts(status.status())
 
 
 @app.command()
@@ -185,6 +189,11 @@ def _show_ingested(title: str, figures: Mapping[str, object]) -> None:
     _show(title, figures)
     if any(name.startswith(lifecycle.FAILED) for name in figures):
         raise typer.Exit(1)
+
+
+def _show_parts(parts: Mapping[str, Mapping[str, object]]) -> None:
+    for title, figures in parts.items():
+        _show(title, figures)
 
 
 def _show(title: str, figures: Mapping[str, object]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import getpass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from btc_lifecycle.adapters import clock
-from btc_lifecycle.adapters.registry import Registry
+from btc_lifecycle.adapters.registry import MODEL_NAME, VOLATILITY_MODEL_NAME
 from btc_lifecycle.commands.jobs import run_job
 from btc_lifecycle.commands.progress import showing_progress
 from btc_lifecycle.domain.errors import ConfigurationError
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Figures = dict[str, object]
+MODEL_NAMES = (MODEL_NAME, VOLATILITY_MODEL_NAME)
+_FACTS = ("source", "trained_from", "trained_until", "walked_from", "test_until", "n_folds")
+_DIRECTION_SCORES = {
+    "log_loss": ("prior", "contrarian", "logistic"),
+    "auc": ("contrarian", "logistic"),
+    "accuracy": ("prior", "contrarian", "logistic"),
+}
+_VOLATILITY_SCORES = {"r_squared": ("har", "last_value"), "mse": ("har", "last_value")}
+
 FAILED = "failed "
 """Start of the name under which an ingest tells of a market that failed."""
 
@@ -100,28 +110,60 @@ def rebuild(*, is_forced: bool, console: Console) -> Figures:
     }
 
 
-def track() -> Figures:
-    """Train and score a candidate; return its scores beside the prior's."""
+def track() -> dict[str, Figures]:
+    """Train and score candidates; return their scores beside those of the baselines, by model."""
     result = _run(
         load_settings(),
         "training_job",
-        assets=["features", "labels", "candidate_model", "evaluation"],
+        assets=["features", "labels", "candidate_model", "candidate_volatility", "evaluation"],
     )
-    facts, scores = _metadata(result, "candidate_model"), _metadata(result, "evaluation")
-    shown = ("source", "trained_from", "trained_until", "test_from", "test_until")
-    return {**{name: facts[name] for name in shown}, **scores}
+    direction = {**_metadata(result, "candidate_model"), **_metadata(result, "evaluation")}
+    return {
+        "direction": _scored(direction, _DIRECTION_SCORES),
+        "volatility": _scored(_metadata(result, "candidate_volatility"), _VOLATILITY_SCORES),
+    }
 
 
-def register() -> Figures:
-    """Register the newest candidate and decide on its promotion; return the decision."""
-    result = _run(load_settings(), "training_job", assets=["production_model", "model_report"])
-    return {**_metadata(result, "production_model"), **_metadata(result, "model_report")}
+def register() -> dict[str, Figures]:
+    """Register the newest candidates and decide on their promotion; return the decisions."""
+    result = _run(
+        load_settings(),
+        "training_job",
+        assets=["production_model", "production_volatility", "model_report"],
+    )
+    return {
+        "direction": _metadata(result, "production_model"),
+        "volatility": _metadata(result, "production_volatility"),
+        "reports": _metadata(result, "model_report"),
+    }
 
 
-def rollback() -> Figures:
-    """Make the version before the champion serve again; return the two aliases."""
-    now_serving = _registry(load_settings()).rollback()
+def rollback(model_name: str) -> Figures:
+    """Make the version before a model's champion serve again; return what serves now.
+
+    Raises:
+        ConfigurationError: If there is no model of this name.
+    """
+    from btc_lifecycle.orchestration.journal import open_registry  # noqa: PLC0415  # DuckDB
+
+    if model_name not in MODEL_NAMES:
+        raise ConfigurationError(
+            f"there is no model {model_name!r}", hint=f"name one of {', '.join(MODEL_NAMES)}"
+        )
+    registry = open_registry(load_settings(), model_name=model_name)
+    now_serving = registry.rollback(actor=f"{getpass.getuser()}, rollback")
     return {"serving": f"{now_serving.name} {now_serving.version}"}
+
+
+def _scored(figures: Figures, scores: Mapping[str, tuple[str, ...]]) -> Figures:
+    """Return a candidate's facts, and each score with its interval and those of its rivals."""
+    lines = {name: figures[name] for name in _FACTS}
+    for score, rivals in scores.items():
+        low, high = figures.get(f"test_{score}_low"), figures.get(f"test_{score}_high")
+        interval = "" if low is None else f" ({low:.5f} to {high:.5f})"
+        beside = "".join(f", {rival} {figures[f'{rival}_{score}']:.5f}" for rival in rivals)
+        lines[score] = f"{figures[f'test_{score}']:.5f}{interval}{beside}"
+    return lines
 
 
 def monitor() -> Figures:
@@ -133,10 +175,6 @@ def monitor() -> Figures:
         "reason": metadata["reason"],
         "report": _metadata(result, "monitoring_report")["report"],
     }
-
-
-def _registry(settings: Settings) -> Registry:
-    return Registry(settings.mlflow_tracking_uri, settings.mlflow_registry_uri)
 
 
 def _run(

@@ -6,7 +6,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from btc_lifecycle.adapters.registry import UNREGISTERED, ModelVersion, Registry
+from btc_lifecycle.adapters.registry import (
+    UNREGISTERED,
+    VOLATILITY_MODEL_NAME,
+    ModelVersion,
+    Registry,
+)
 from btc_lifecycle.domain.errors import LifecycleError, NothingToServeError
 from btc_lifecycle.domain.tables import DRIFT_METRICS
 from btc_lifecycle.settings import Settings, dagster_dir, load_settings
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
 
 Figures = dict[str, object]
 
+_SHOWN_SCORES = ("test_auc", "test_r_squared")
 _LOCK_WAIT = timedelta(seconds=3)
 _TIME = "%Y-%m-%d %H:%M UTC"
 
@@ -25,18 +31,29 @@ _TIME = "%Y-%m-%d %H:%M UTC"
 def status() -> dict[str, Figures]:
     """Return what there is, by heading; a part that cannot be read says why."""
     from btc_lifecycle.orchestration.build import open_store  # noqa: PLC0415  # loads Dagster
+    from btc_lifecycle.orchestration.journal import open_registry  # noqa: PLC0415  # loads DuckDB
 
     settings = load_settings()
-    registry = Registry(settings.mlflow_tracking_uri, settings.mlflow_registry_uri)
+    registry = open_registry(settings)
+    volatility = open_registry(settings, model_name=VOLATILITY_MODEL_NAME)
     store = open_store(settings, lock_wait=_LOCK_WAIT)
     parts: dict[str, Callable[[], Figures]] = {
+        "unfinished moves": lambda: _settled(registry, volatility),
         "store": lambda: _store_status(settings, store),
         "automation": _automation_status,
         "champion": lambda: _version_status(registry.champion()),
         "candidate": lambda: _version_status(_newest_candidate(registry)),
+        "volatility champion": lambda: _version_status(volatility.champion()),
         "drift": lambda: _drift_status(store),
     }
-    return {title: _told(part) for title, part in parts.items()}
+    told = {title: _told(part) for title, part in parts.items()}
+    return {title: figures for title, figures in told.items() if figures}
+
+
+def _settled(*registries: Registry) -> Figures:
+    """Return how the moves of aliases ended that a killed process left unfinished, after ending them."""
+    ended = [move for registry in registries for move in registry.settle()]
+    return {f"{move.model_name} {move.alias} to {move.to_version}": move.state for move in ended}
 
 
 def _told(part: Callable[[], Figures]) -> Figures:
@@ -118,12 +135,18 @@ def _version_status(version: ModelVersion | None) -> Figures:
     figures: Figures = {
         "version": f"{version.name} {version.version}" if is_registered else "not registered yet",
         "source": version.tags["source"],
-        "test_auc": version.metrics.get("test_auc", "not scored"),
+        **_scores_of(version),
         "decision": "none yet; ./task register makes one",
     }
     if "verdict" in version.tags:
         figures["decision"] = f"{version.tags['verdict']}: {version.tags['verdict_reason']}"
     return figures
+
+
+def _scores_of(version: ModelVersion) -> Figures:
+    return {name: version.metrics[name] for name in _SHOWN_SCORES if name in version.metrics} or {
+        "scores": "none: it was never scored"
+    }
 
 
 def _drift_status(store: CandleStore) -> Figures:

@@ -7,14 +7,15 @@ import dagster as dg
 
 from btc_lifecycle.adapters.archive import Archive
 from btc_lifecycle.adapters.exchange import Exchange, Pace
-from btc_lifecycle.adapters.registry import EXPERIMENT, Registry
+from btc_lifecycle.adapters.registry import EXPERIMENT, VOLATILITY_MODEL_NAME
 from btc_lifecycle.adapters.warehouse import LOCK_WAIT, CandleStore, Warehouse
 from btc_lifecycle.domain.tables import CandleTables
 from btc_lifecycle.orchestration.assets import ASSETS
-from btc_lifecycle.orchestration.assets.learn import CANDIDATE_RUNS
+from btc_lifecycle.orchestration.assets.learn import CANDIDATE_RUNS, VOLATILITY_RUNS
 from btc_lifecycle.orchestration.automation import SCHEDULES, SENSORS
 from btc_lifecycle.orchestration.io_managers import CandidateRuns, WarehouseIOManager
 from btc_lifecycle.orchestration.jobs import JOBS
+from btc_lifecycle.orchestration.journal import open_registry
 from btc_lifecycle.orchestration.resources import mlflow_run
 from btc_lifecycle.orchestration.upkeep import upkeep_job
 from btc_lifecycle.settings import Settings
@@ -52,7 +53,8 @@ def open_store(settings: Settings, *, lock_wait: timedelta = LOCK_WAIT) -> Candl
 
 
 def _resources(settings: Settings) -> dict[str, object]:
-    registry = Registry(settings.mlflow_tracking_uri, settings.mlflow_registry_uri)
+    registry = open_registry(settings)
+    volatility_registry = open_registry(settings, model_name=VOLATILITY_MODEL_NAME)
     store = open_store(settings)
     return {
         "settings": settings,
@@ -64,6 +66,7 @@ def _resources(settings: Settings) -> dict[str, object]:
         "candle_store": store,
         "told": None,
         "registry": registry,
+        "volatility_registry": volatility_registry,
         "mlflow": mlflow_run.configured(
             {
                 "experiment_name": EXPERIMENT,
@@ -77,4 +80,5 @@ def _resources(settings: Settings) -> dict[str, object]:
             candles_table=settings.ingest.table,
         ),
         CANDIDATE_RUNS: CandidateRuns(registry),
+        VOLATILITY_RUNS: CandidateRuns(volatility_registry),
     }

@@ -23,11 +23,13 @@ training_job = dg.define_asset_job(
         "features",
         "labels",
         "candidate_model",
+        "candidate_volatility",
         "evaluation",
         "production_model",
+        "production_volatility",
         "model_report",
     ],
-    description="Train a candidate, score it on unseen rows, promote it if it earns that.",
+    description="Train candidates, score them on unseen rows, promote those that earn it.",
     tags=_ended_after(timedelta(hours=1)),
 )
 monitoring_job = dg.define_asset_job(

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, Response
 
 from btc_lifecycle.adapters.prediction_log import PredictionLog
-from btc_lifecycle.adapters.registry import Registry
+from btc_lifecycle.adapters.registry import CHAMPION_ALIAS, VOLATILITY_MODEL_NAME, Registry
+from btc_lifecycle.domain.learn.training import VOLATILITY
 from btc_lifecycle.domain.tables import FEATURE_COLUMNS
 from btc_lifecycle.service import bodies
 from btc_lifecycle.service.docs_page import docs_page
@@ -39,6 +41,7 @@ class ServiceSettings:
     """What the service needs to know; bodies are bounded in rows, bytes and seconds."""
 
     model_uri: str
+    volatility_model_uri: str = f"models:/{VOLATILITY_MODEL_NAME}@{CHAMPION_ALIAS}"
     tracking_uri: str
     registry_uri: str
     prediction_log_dir: Path
@@ -63,7 +66,8 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     app.include_router(endpoints.open_router())
     app.include_router(endpoints.guarded_router())
     install_error_handlers(app)
-    app.state.live, app.state.log = endpoints.live, endpoints.log
+    app.state.live, app.state.volatility = endpoints.live, endpoints.volatility
+    app.state.log = endpoints.log
     return app
 
 
@@ -76,13 +80,23 @@ class Endpoints:
         self.live = LiveModel(
             registry, model_uri=settings.model_uri, poll_seconds=settings.poll_seconds
         )
+        self.volatility = LiveModel(
+            Registry(
+                settings.tracking_uri, settings.registry_uri, model_name=VOLATILITY_MODEL_NAME
+            ),
+            model_uri=settings.volatility_model_uri,
+            poll_seconds=settings.poll_seconds,
+            target=VOLATILITY,
+        )
         self.log = PredictionLog(settings.prediction_log_dir)
 
     @asynccontextmanager
     async def lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
         """Look the model up while the app runs, and write the last predictions when it stops."""
         self.live.start()
+        self.volatility.start()
         yield
+        await run_in_threadpool(self.volatility.stop)
         await run_in_threadpool(self.live.stop)
         await run_in_threadpool(self.log.close)
 
@@ -157,11 +171,16 @@ class Endpoints:
     async def post_predict(self, request: Request) -> Response:
         """Scores one row or several; the rows are logged after the answer."""
         body = await self._read_body(request)
-        live, max_rows = self.live, self._settings.max_rows
+        answer_to = partial(
+            answer_predict,
+            live=self.live,
+            volatility=self.volatility,
+            max_rows=self._settings.max_rows,
+        )
         if len(body) > _LARGE_BODY_BYTES:
-            answer = await run_in_threadpool(answer_predict, body, live=live, max_rows=max_rows)
+            answer = await run_in_threadpool(answer_to, body)
         else:
-            answer = answer_predict(body, live=live, max_rows=max_rows)
+            answer = answer_to(body)
         return Response(
             answer.body,
             media_type="application/json",

@@ -107,6 +107,12 @@ class Prediction(Body):
 
     probability_up: float = Field(ge=0.0, le=1.0, examples=[0.5312])
     direction: Literal[1, -1] = Field(description="1 where a rise is at least as likely, else -1")
+    expected_volatility_60m: float | None = Field(
+        default=None,
+        description="root mean squared one-minute log return expected for the next 60 minutes; "
+        "left out while no volatility model serves",
+        examples=[0.00052],
+    )
 
 
 class PredictResponse(Body):

@@ -12,9 +12,14 @@ import numpy.typing as npt
 from btc_lifecycle.adapters import clock
 from btc_lifecycle.adapters.registry import ModelVersion, Registry
 from btc_lifecycle.domain.errors import LifecycleError, NothingToServeError
+from btc_lifecycle.domain.learn.training import DIRECTION, VOLATILITY, Target
 
 if TYPE_CHECKING:
     from lightgbm import Booster
+
+# A volatility of 100 % a minute would be no market's.
+_BOUNDS = {DIRECTION: (0.0, 1.0), VOLATILITY: (-50.0, 0.0)}
+"""Between what numbers a prediction must lie, a probability or a log volatility."""
 
 _log = logging.getLogger(__name__)
 
@@ -25,11 +30,13 @@ class LoadedModel:
 
     version: ModelVersion
     booster: "Booster"
+    target: Target
     loaded_at: datetime
 
-    def predict_up(self, rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return the probability of a rise for each row of an array (rows, features)."""
-        return np.asarray(self.booster.predict(rows, num_threads=1), dtype=np.float64)
+    def predict(self, rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return the model's prediction for each row of an array (rows, features)."""
+        trees = np.asarray(self.booster.predict(rows, num_threads=1), dtype=np.float64)
+        return self.target.anchored(trees, rows, feature_names=self.version.feature_names)
 
 
 class LiveModel:
@@ -40,8 +47,16 @@ class LiveModel:
     says why.
     """
 
-    def __init__(self, registry: Registry, *, model_uri: str, poll_seconds: float) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        model_uri: str,
+        poll_seconds: float,
+        target: Target = DIRECTION,
+    ) -> None:
         self._registry, self._model_uri, self._poll_seconds = registry, model_uri, poll_seconds
+        self._target = target
         self._model: LoadedModel | None = None
         self._problem: str | None = "the model is still being loaded; try again in a few seconds"
         self._refreshing = threading.Lock()
@@ -94,7 +109,9 @@ class LiveModel:
             # Metrics and tags may have been added to the version since.
             return replace(serving, version=version)
         booster = self._registry.load_booster(version)
-        loaded = LoadedModel(version=version, booster=booster, loaded_at=clock.now())
+        loaded = LoadedModel(
+            version=version, booster=booster, target=self._target, loaded_at=clock.now()
+        )
         _try_out(loaded)
         _log.info("serving %s version %s", version.name, version.version)
         return loaded
@@ -107,9 +124,11 @@ def _key(version: ModelVersion) -> tuple[str, str, str]:
 
 def _try_out(model: LoadedModel) -> None:
     """Make one prediction, which also spares the first client the model's cold start."""
-    probability_up = model.predict_up(np.zeros((1, len(model.version.feature_names))))
-    if probability_up.shape != (1,) or not 0.0 <= probability_up[0] <= 1.0:
+    prediction = model.predict(np.zeros((1, len(model.version.feature_names))))
+    low, high = _BOUNDS[model.target]
+    if prediction.shape != (1,) or not low <= prediction[0] <= high:
         raise NothingToServeError(
-            f"{model.version.name} version {model.version.version} does not predict a probability",
+            f"{model.version.name} version {model.version.version} does not predict a number from "
+            f"{low:g} to {high:g}",
             hint="go back with `./task rollback`, or train and promote another version",
         )

@@ -40,8 +40,11 @@ def serving_model(live: LiveModel) -> LoadedModel:
     return live.model
 
 
-def answer_predict(body: bytes, *, live: LiveModel, max_rows: int) -> Answer:
+def answer_predict(body: bytes, *, live: LiveModel, volatility: LiveModel, max_rows: int) -> Answer:
     """Return the answer to a request, from one model version throughout.
+
+    Each row's expected volatility is told too while a model of it serves whose features are among
+    the direction's.
 
     Raises:
         ApiError: For a body that is not a request for this model, or while there is no model.
@@ -49,14 +52,15 @@ def answer_predict(body: bytes, *, live: LiveModel, max_rows: int) -> Answer:
     request = parse_predict_request(body)
     model = serving_model(live)
     rows = feature_matrix(request, feature_names=model.version.feature_names, max_rows=max_rows)
-    probability_up = model.predict_up(rows).tolist()
     prediction_id = str(uuid.uuid4())
     predictions = [
         {"probability_up": probability, "direction": 1 if probability >= 0.5 else -1}
-        for probability in probability_up
+        for probability in model.predict(rows).tolist()
     ]
     content = {
-        "predictions": predictions,
+        "predictions": _with_volatility(
+            predictions, rows, model=model, volatility=volatility.model
+        ),
         "model": {"name": model.version.name, "version": model.version.version},
         "prediction_id": prediction_id,
     }
@@ -64,6 +68,24 @@ def answer_predict(body: bytes, *, live: LiveModel, max_rows: int) -> Answer:
         body=json.dumps(content, allow_nan=False).encode(),
         records=_records(request, rows, predictions, model=model, prediction_id=prediction_id),
     )
+
+
+def _with_volatility(
+    predictions: list[dict[str, float]],
+    rows: npt.NDArray[np.float64],
+    *,
+    model: LoadedModel,
+    volatility: LoadedModel | None,
+) -> list[dict[str, float]]:
+    names = model.version.feature_names
+    if volatility is None or not set(volatility.version.feature_names) <= set(names):
+        return predictions
+    columns = [names.index(name) for name in volatility.version.feature_names]
+    expected = np.exp(volatility.predict(rows[:, columns])).tolist()
+    return [
+        {**prediction, "expected_volatility_60m": per_minute}
+        for prediction, per_minute in zip(predictions, expected, strict=True)
+    ]
 
 
 def _records(

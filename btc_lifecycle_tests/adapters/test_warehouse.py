@@ -241,10 +241,12 @@ def labels(direction_by_minute: dict[int, int]) -> pl.DataFrame:
         {
             "symbol": "BTC/USDT",
             "open_time": [START + minute * MINUTE for minute in direction_by_minute],
+            "method": "horizon",
             "horizon_min": 15,
             "forward_log_return": [0.1 * sign for sign in direction_by_minute.values()],
             "direction": list(direction_by_minute.values()),
             "matures_at": [START + (minute + 16) * MINUTE for minute in direction_by_minute],
+            "forward_log_volatility": None,
         },
         schema=LABELS.schema,
     ).sort("open_time")

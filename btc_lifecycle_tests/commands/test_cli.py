@@ -235,11 +235,23 @@ def test_help_lists_every_command(run: Run) -> None:
     assert all(re.search(rf"^\s*{name}\b", said.out, re.MULTILINE) for name in commands.split())
 
 
-@pytest.mark.parametrize("command", ["ingest", "track", "register", "rollback", "monitor"])
+FIGURES = {"auc": 0.5123456, "reason": "a[red]b"}
+
+
+@pytest.mark.parametrize(
+    ("command", "figures"),
+    [
+        ("ingest", lambda: FIGURES),
+        ("track", lambda: {"direction": FIGURES}),
+        ("register", lambda: {"direction": FIGURES}),
+        ("rollback", lambda model_name: FIGURES),
+        ("monitor", lambda: FIGURES),
+    ],
+)
 def test_figures_are_shown_by_name_without_reading_them_as_markup(
-    run: Run, monkeypatch: pytest.MonkeyPatch, command: str
+    run: Run, monkeypatch: pytest.MonkeyPatch, command: str, figures: Callable[..., object]
 ) -> None:
-    monkeypatch.setattr(lifecycle, command, lambda: {"auc": 0.5123456, "reason": "a[red]b"})
+    monkeypatch.setattr(lifecycle, command, figures)
     said = run(command)
     assert said.status == 0
     assert re.search(r"auc\s+0\.51235\s*\n", said.out)
@@ -290,7 +302,7 @@ def test_an_empty_folder_has_a_status(
     said = run("status")
     assert said.status == 0
     assert re.search(r"BTC/USDT\s+0 candles", said.out)
-    assert said.out.count("none yet; ./task track and ./task register make one") == 2
+    assert said.out.count("none yet; ./task track and ./task register make one") == 3
     assert not (tmp_path / "empty").exists()
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from btc_lifecycle.adapters.registry import Registry
 from btc_lifecycle.adapters.warehouse import write_snapshots
 from btc_lifecycle.commands import lifecycle
 from btc_lifecycle.commands.lifecycle import Figures
 from btc_lifecycle.commands.status import status as read_status
 from btc_lifecycle.domain.errors import ConfigurationError, DataError
 from btc_lifecycle.orchestration.build import open_store
+from btc_lifecycle.orchestration.journal import open_registry
 from btc_lifecycle.settings import IngestSettings, Places, load_settings
 from btc_lifecycle_tests.model_builders import copy_store, promote_new
 from btc_lifecycle_tests.orchestration.small_lifecycle import (
@@ -59,22 +59,22 @@ def ingested() -> Figures:
 
 
 @pytest.fixture(scope="module")
-def tracked(ingested: Figures) -> Figures:
+def tracked(ingested: Figures) -> dict[str, Figures]:
     return lifecycle.track()
 
 
 @pytest.fixture(scope="module")
-def status_when_tracked(tracked: Figures) -> dict[str, Figures]:
+def status_when_tracked(tracked: dict[str, Figures]) -> dict[str, Figures]:
     return read_status()
 
 
 @pytest.fixture(scope="module")
-def registered(status_when_tracked: dict[str, Figures]) -> Figures:
+def registered(status_when_tracked: dict[str, Figures]) -> dict[str, Figures]:
     return lifecycle.register()
 
 
 @pytest.fixture(scope="module")
-def status(registered: Figures) -> dict[str, Figures]:
+def status(registered: dict[str, Figures]) -> dict[str, Figures]:
     return read_status()
 
 
@@ -87,8 +87,8 @@ def monitored(status: dict[str, Figures]) -> Figures:
 def rolled_back(monitored: Figures) -> Figures:
     """What is shown after a second promotion was taken back."""
     settings = load_settings()
-    promote_new(Registry(settings.mlflow_tracking_uri, settings.mlflow_registry_uri))
-    return lifecycle.rollback()
+    promote_new(open_registry(settings))
+    return lifecycle.rollback("bitcoin-model")
 
 
 def test_ingest_shows_what_is_stored_and_where_the_report_lies(
@@ -101,10 +101,21 @@ def test_ingest_shows_what_is_stored_and_where_the_report_lies(
     assert Path(str(ingested["report"])).is_relative_to(folder / "reports" / "ingestion")
 
 
-def test_track_shows_scores_beside_the_priors_and_what_they_rest_on(tracked: Figures) -> None:
-    assert tracked["source"] == "synthetic"
-    assert str(tracked["trained_from"]) < str(tracked["trained_until"]) <= str(tracked["test_from"])
-    assert {"test_log_loss", "prior_log_loss", "test_auc", "test_n_rows"} <= set(tracked)
+NUMBER = r"-?\d+\.\d{5}"
+
+
+def test_track_shows_scores_beside_the_baselines_and_what_they_rest_on(
+    tracked: dict[str, Figures],
+) -> None:
+    direction, volatility = tracked["direction"], tracked["volatility"]
+    for figures in (direction, volatility):
+        assert figures["source"] == "synthetic"
+        assert str(figures["trained_from"]) < str(figures["trained_until"])
+        assert figures["n_folds"] == "2"
+    rivals = "".join(f", {name} {NUMBER}" for name in ("prior", "contrarian", "logistic"))
+    interval = rf"{NUMBER} \({NUMBER} to {NUMBER}\)"
+    assert re.fullmatch(interval + rivals, str(direction["log_loss"]))
+    assert re.fullmatch(rf"{interval}, har {NUMBER}, last_value {NUMBER}", str(volatility["mse"]))
 
 
 def test_track_lets_nothing_serve(status_when_tracked: dict[str, Figures]) -> None:
@@ -114,15 +125,22 @@ def test_track_lets_nothing_serve(status_when_tracked: dict[str, Figures]) -> No
     assert status_when_tracked["candidate"]["decision"] == "none yet; ./task register makes one"
 
 
-def test_register_shows_the_decision_with_its_reason(registered: Figures, folder: Path) -> None:
-    assert registered["promoted"] is True
-    assert registered["model_version"] == "1"
-    assert "beats the prior's" in str(registered["reason"])
-    assert Path(str(registered["report"])).is_relative_to(folder / "reports" / "modeling")
+def test_register_shows_the_decisions_with_their_reasons(
+    registered: dict[str, Figures], folder: Path
+) -> None:
+    direction = registered["direction"]
+    assert direction["promoted"] is True
+    assert direction["model_version"] == "1"
+    assert "beats prior by" in str(direction["reason"])
+    assert registered["volatility"]["verdict"] in {"promoted", "refused"}
+    for shown in ("report", "model_card"):
+        path = Path(str(registered["reports"][shown]))
+        assert path.is_relative_to(folder / "reports" / "modeling")
+        assert path.is_file()
 
 
 def test_status_shows_store_champion_and_candidate_on_one_screen(
-    registered: Figures, status: dict[str, Figures]
+    registered: dict[str, Figures], status: dict[str, Figures]
 ) -> None:
     assert status["store"]["source"] == "synthetic"
     assert re.fullmatch(
@@ -132,13 +150,20 @@ def test_status_shows_store_champion_and_candidate_on_one_screen(
     assert status["store"]["BTC/USDT gaps"] == "0 of 0 minutes; 0 minutes never asked for"
     assert status["champion"] == status["candidate"]
     assert status["champion"]["version"] == "bitcoin-model 1"
-    assert status["champion"]["decision"] == f"promoted: {registered['reason']}"
+    assert status["champion"]["decision"] == f"promoted: {registered['direction']['reason']}"
 
 
 def test_monitor_shows_the_verdict_on_retraining(monitored: Figures, folder: Path) -> None:
     assert monitored["retrain"] is False
     assert str(monitored["reason"]).startswith("cooling down until")
     assert Path(str(monitored["report"])).is_relative_to(folder / "reports" / "monitoring")
+
+
+def test_a_rollback_of_no_model_is_refused() -> None:
+    with pytest.raises(
+        ConfigurationError, match="no model 'bitcoin'; name one of bitcoin-model, b"
+    ):
+        lifecycle.rollback("bitcoin")
 
 
 def test_rollback_shows_what_serves_after_it(rolled_back: Figures) -> None:
@@ -179,7 +204,7 @@ def test_a_backfill_of_no_month_is_refused(start: str, end: str | None) -> None:
 
 
 def test_status_names_a_damaged_store_and_shows_the_rest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registered: Figures
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registered: dict[str, Figures]
 ) -> None:
     damaged = tmp_path / "damaged.duckdb"
     damaged.write_bytes(b"no database" * 1000)

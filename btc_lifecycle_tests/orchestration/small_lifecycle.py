@@ -11,10 +11,11 @@ from typing import Any
 
 import dagster as dg
 
-from btc_lifecycle.adapters.registry import Registry
+from btc_lifecycle.adapters.registry import VOLATILITY_MODEL_NAME, Registry
 from btc_lifecycle.adapters.warehouse import Warehouse
 from btc_lifecycle.commands.jobs import run_job
 from btc_lifecycle.orchestration.build import build_defs
+from btc_lifecycle.orchestration.journal import open_registry
 from btc_lifecycle.sandbox.clock import SandboxClock
 from btc_lifecycle.sandbox.server import SandboxExchange
 from btc_lifecycle.sandbox.synthetic import Regime, SyntheticMarket
@@ -29,10 +30,14 @@ LIFECYCLE = LifecycleSettings.model_validate_json(
     json.dumps(
         {
             "learn": {
-                "horizon_min": 15,
+                "labels": {"horizon_min": 15},
                 "window_days": 30,
-                "min_comparison_rows": 200,
-                "split": {"validation_fraction": 0.15, "test_fraction": 0.2, "min_rows": 1000},
+                "split": {
+                    "validation_fraction": 0.2,
+                    "test_fraction": 0.6,
+                    "n_folds": 2,
+                    "min_rows": 1000,
+                },
                 "training": {
                     "num_boost_round": 40,
                     "early_stopping_rounds": 40,
@@ -41,6 +46,7 @@ LIFECYCLE = LifecycleSettings.model_validate_json(
                     "min_data_in_leaf": 100,
                     "seed": 7,
                 },
+                "promotion": {"min_rows": 200, "min_days": 2},
             },
             "monitor": {
                 "drift": {"window_hours": 24, "min_window_rows": 360, "min_psi": 0.2},
@@ -131,8 +137,13 @@ class SmallLifecycle:
 
     @property
     def registry(self) -> Registry:
-        """The model registry."""
-        return Registry(self.settings.mlflow_tracking_uri, self.settings.mlflow_registry_uri)
+        """The registry of the direction's models."""
+        return open_registry(self.settings)
+
+    @property
+    def volatility_registry(self) -> Registry:
+        """The registry of the volatility's models."""
+        return open_registry(self.settings, model_name=VOLATILITY_MODEL_NAME)
 
     @property
     def warehouse(self) -> Warehouse:

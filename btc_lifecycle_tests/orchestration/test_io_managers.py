@@ -43,10 +43,12 @@ def labels(first: int, n: int, *, direction: int = 1) -> pl.DataFrame:
         {
             "symbol": "BTC/USDT",
             "open_time": [START + minute * MINUTE for minute in minutes],
+            "method": "horizon",
             "horizon_min": 15,
             "forward_log_return": 0.01 * direction,
             "direction": direction,
             "matures_at": [START + (minute + 16) * MINUTE for minute in minutes],
+            "forward_log_volatility": None,
         },
         schema=LABELS.schema,
     )

@@ -6,46 +6,55 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 
-import numpy as np
 import polars as pl
 import pytest
 
-from btc_lifecycle.adapters.registry import ModelVersion, Registry
+from btc_lifecycle.adapters.registry import ModelVersion
 from btc_lifecycle.domain.errors import DataError, NothingToServeError
 from btc_lifecycle.domain.learn.features import WARMUP_MIN, compute_features
+from btc_lifecycle.domain.learn.heads import DIRECTION_HEAD, VOLATILITY_HEAD
 from btc_lifecycle.domain.learn.labels import label_by_horizon
-from btc_lifecycle.domain.learn.splits import join_examples, split_by_time
-from btc_lifecycle.domain.learn.training import train
+from btc_lifecycle.domain.learn.walk import Recipe, walk
 from btc_lifecycle.orchestration.learning import (
+    Tables,
     code_version,
     facts_of,
-    probabilities,
+    horizon_of,
+    labels_of,
+    leak_of,
     require_eligible,
     rival_of,
+    span_of,
     time_of,
-    title_facts,
     unseen_rows,
 )
 from btc_lifecycle_tests.builders import START, make_candles
-from btc_lifecycle_tests.model_builders import FEATURES, log_candidate
+from btc_lifecycle_tests.model_builders import FEATURES
 from btc_lifecycle_tests.orchestration.small_lifecycle import LIFECYCLE
 
 CANDLES = make_candles(600)
 LABELS = label_by_horizon(CANDLES, horizon_min=15)
 TABLE = compute_features(CANDLES)[WARMUP_MIN:]
+TABLES = Tables(features=TABLE, labels=LABELS, source="synthetic")
+LEARN = LIFECYCLE.learn
 NEWEST = LABELS["open_time"].to_list()[-1]
 TEST_FROM, TEST_UNTIL = START + timedelta(minutes=400), START + timedelta(minutes=499)
 
 
 def model_version(
-    *, horizon_min: int = 15, source: str = "synthetic", **tags: datetime
+    *, horizon_min: int = 15, source: str = "synthetic", method: str = "horizon", **tags: datetime
 ) -> ModelVersion:
     times = {name: time.isoformat() for name, time in tags.items()}
     return ModelVersion(
         name="bitcoin-model",
         version="1",
         run_id="run",
-        tags={"horizon_min": str(horizon_min), "source": source, **times},
+        tags={
+            "horizon_min": str(horizon_min),
+            "label_method": method,
+            "source": source,
+            **times,
+        },
         metrics={},
         feature_names=FEATURES,
         created_at=START,
@@ -61,7 +70,7 @@ def open_times(rows: pl.DataFrame) -> tuple[datetime, datetime]:
 
 def test_a_candidate_alone_is_judged_on_all_rows_since_its_test_began() -> None:
     """Bounded by the test's end, a deferred candidate never saw enough rows to be judged."""
-    rows = unseen_rows(TABLE, LABELS, CANDIDATE)
+    rows = unseen_rows(DIRECTION_HEAD, TABLES, CANDIDATE)
     assert open_times(rows) == (TEST_FROM, NEWEST)
     assert rows.height == (NEWEST - TEST_FROM) // timedelta(minutes=1) + 1
 
@@ -69,10 +78,10 @@ def test_a_candidate_alone_is_judged_on_all_rows_since_its_test_began() -> None:
 def test_only_labels_of_the_candidates_own_horizon_count() -> None:
     """After a change of the horizon both models were judged on a target they did not learn."""
     mixed = pl.concat([LABELS[:450], label_by_horizon(CANDLES, horizon_min=30)[450:]])
-    rows = unseen_rows(TABLE, mixed, CANDIDATE)
+    rows = unseen_rows(DIRECTION_HEAD, replace(TABLES, labels=mixed), CANDIDATE)
     assert open_times(rows) == (TEST_FROM, LABELS["open_time"].to_list()[449])
     with pytest.raises(DataError, match="no example from"):
-        unseen_rows(TABLE, mixed[450:], CANDIDATE)
+        unseen_rows(DIRECTION_HEAD, replace(TABLES, labels=mixed[450:]), CANDIDATE)
 
 
 def test_a_champion_of_the_same_kind_is_a_rival() -> None:
@@ -84,6 +93,10 @@ def test_a_champion_of_the_same_kind_is_a_rival() -> None:
     ("champion", "why"),
     [
         (model_version(horizon_min=60), "champion 1 has horizon_min 60, not 15"),
+        (
+            model_version(method="triple_barrier"),
+            "champion 1 has label_method triple_barrier, not horizon",
+        ),
         (model_version(source="binance"), "champion 1 has source binance, not synthetic"),
         (
             replace(CANDIDATE, feature_names=("old", *FEATURES)),
@@ -100,14 +113,14 @@ def test_a_champion_that_the_rows_cannot_judge_is_no_rival(
 def test_rows_that_the_champion_learnt_from_are_left_out() -> None:
     trained_until = TEST_FROM + timedelta(minutes=30)
     rows = unseen_rows(
-        TABLE, LABELS, CANDIDATE, champion=model_version(trained_until=trained_until)
+        DIRECTION_HEAD, TABLES, CANDIDATE, champion=model_version(trained_until=trained_until)
     )
     assert open_times(rows) == (trained_until, NEWEST)
 
 
 def test_a_champion_that_has_seen_every_row_leaves_none() -> None:
     champion = model_version(trained_until=NEWEST + timedelta(minutes=1))
-    assert unseen_rows(TABLE, LABELS, CANDIDATE, champion=champion).is_empty()
+    assert unseen_rows(DIRECTION_HEAD, TABLES, CANDIDATE, champion=champion).is_empty()
 
 
 def test_a_champion_of_other_features_is_given_rows_with_both_sets() -> None:
@@ -117,53 +130,85 @@ def test_a_champion_of_other_features_is_given_rows_with_both_sets() -> None:
             "feature_names": ("taker_imbalance_5m", *FEATURES),
         }
     )
-    rows = unseen_rows(TABLE, LABELS, CANDIDATE, champion=champion)
+    rows = unseen_rows(DIRECTION_HEAD, TABLES, CANDIDATE, champion=champion)
     assert {*FEATURES, "taker_imbalance_5m"} <= set(rows.columns)
 
 
 def test_a_candidate_whose_test_rows_are_gone_is_refused() -> None:
     with pytest.raises(DataError, match="no example from 2024-01-01 06:40 UTC on"):
-        unseen_rows(TABLE[:100], LABELS, CANDIDATE)
+        unseen_rows(DIRECTION_HEAD, replace(TABLES, features=TABLE[:100]), CANDIDATE)
 
 
 def test_facts_say_what_was_trained_and_tested_on_in_times_that_can_be_read_back() -> None:
-    candles = make_candles(2500)
+    candles = make_candles(3000)
     features = compute_features(candles)[WARMUP_MIN:]
     labels = label_by_horizon(candles, horizon_min=15)
-    examples = join_examples(features, labels, feature_names=FEATURES)
-    split = split_by_time(examples, policy=LIFECYCLE.learn.split)
-    model = train(split, feature_names=FEATURES, parameters=LIFECYCLE.learn.training)
-    facts = facts_of(model, split, examples, source="synthetic", horizon_min=15)
+    examples = DIRECTION_HEAD.join(features, labels, feature_names=FEATURES)
+    recipe = Recipe(
+        head=DIRECTION_HEAD,
+        feature_names=FEATURES,
+        horizon_min=15,
+        split=LEARN.split,
+        parameters=LEARN.training,
+    )
+    walked = walk(examples, recipe=recipe)
+    facts = facts_of(walked, examples, recipe=recipe, source="synthetic", learn=LEARN)
     assert all(isinstance(value, str) for value in facts.values())
-    assert time_of(facts, "trained_until") == model.trained_until
-    assert time_of(facts, "test_from") == split.test["open_time"].min()
+    assert time_of(facts, "trained_until") == walked.model.trained_until
+    assert time_of(facts, "test_from") == walked.split.test["open_time"].min()
     assert time_of(facts, "test_until") == examples["open_time"].max()
-    assert float(facts["prior_up"]) == model.prior_up
-    shown = title_facts(ModelVersion(**{**vars(CANDIDATE), "tags": facts}))
-    assert shown["Model"] == "bitcoin-model 1"
-    assert shown["Predicts"] == "direction of the next 15 minutes"
-    assert shown["Tested on"].endswith(f"to {examples['open_time'].max():%Y-%m-%d %H:%M} UTC")
+    assert time_of(facts, "walked_from") == walked.predicted["open_time"].min()
+    assert (facts["n_folds"], facts["predicts"], facts["label_method"]) == (
+        "2",
+        "direction",
+        "horizon",
+    )
+    shown = span_of(facts, "walked_from", "test_until")
+    assert shown.endswith(f"to {examples['open_time'].max():%Y-%m-%d %H:%M} UTC")
+
+
+def test_the_volatility_has_a_horizon_and_labels_of_its_own() -> None:
+    """Whatever directions are labelled by, the next hour's volatility is the same."""
+    barriers = LABELS.with_columns(method=pl.lit("triple_barrier"))
+    assert horizon_of(VOLATILITY_HEAD, LEARN) == 60
+    assert horizon_of(DIRECTION_HEAD, LEARN) == 15
+    assert labels_of(VOLATILITY_HEAD, barriers, learn=LEARN).height == LABELS.height
+    assert labels_of(DIRECTION_HEAD, barriers, learn=LEARN).is_empty()
+    assert labels_of(DIRECTION_HEAD, LABELS, learn=LEARN).height == LABELS.height
+
+
+def test_the_volatility_s_rows_are_those_whose_hour_is_over() -> None:
+    candidate = model_version(test_from=TEST_FROM, horizon_min=60, method="realized")
+    rows = unseen_rows(VOLATILITY_HEAD, TABLES, candidate)
+    assert open_times(rows) == (TEST_FROM, CANDLES["open_time"].to_list()[-61])
+
+
+def test_a_candidate_that_learnt_from_its_own_test_rows_is_told() -> None:
+    leaky = model_version(test_from=TEST_FROM, trained_until=TEST_FROM + timedelta(minutes=1))
+    assert leak_of(leaky).startswith("it learnt from outcomes until 2024-01-01 06:41 UTC, but its")
+    assert leak_of(model_version(test_from=TEST_FROM, trained_until=TEST_FROM)) == ""
+
+
+def test_the_market_s_time_is_that_of_the_newest_outcome() -> None:
+    assert TABLES.market_now == LABELS["matures_at"].to_list()[-1]
+    assert replace(TABLES, labels=LABELS[:0]).market_now is None
 
 
 def test_a_candidate_without_scores_does_not_reach_the_gate() -> None:
     """Promoted, it left monitoring without a test log-loss to hold the live one against."""
     with pytest.raises(NothingToServeError, match="MLflow run run was never scored"):
-        require_eligible(CANDIDATE, source="synthetic")
-    require_eligible(replace(CANDIDATE, metrics={"test_log_loss": 0.69}), source="synthetic")
+        require_eligible(CANDIDATE, head=DIRECTION_HEAD, source="synthetic")
+    scored = replace(CANDIDATE, metrics={"test_log_loss": 0.69})
+    require_eligible(scored, head=DIRECTION_HEAD, source="synthetic")
+    with pytest.raises(NothingToServeError, match="never scored"):
+        require_eligible(scored, head=VOLATILITY_HEAD, source="synthetic")
 
 
 def test_a_candidate_of_another_source_does_not_reach_the_gate() -> None:
     """The newest candidate of a shared MLflow store was judged on another market's rows."""
     scored = replace(CANDIDATE, metrics={"test_log_loss": 0.69})
     with pytest.raises(DataError, match="trained on source 'synthetic', the database holds 'b"):
-        require_eligible(scored, source="binance")
-
-
-def test_probabilities_are_those_of_the_logged_model(registry: Registry) -> None:
-    candidate = registry.candidate_of(log_candidate(registry))
-    rows = TABLE.select(FEATURES).head(5)
-    expected = registry.load_booster(candidate).predict(rows.to_numpy(), num_threads=1)
-    assert np.array_equal(probabilities(registry, candidate, rows), expected)
+        require_eligible(scored, head=DIRECTION_HEAD, source="binance")
 
 
 def test_times_keep_their_zone() -> None:

@@ -39,7 +39,7 @@ def test_a_training_that_fails_is_failed_in_mlflow_too_and_leaves_no_candidate(
     """MLflow called it FINISHED, and the next training of the process logged into the same run."""
     life.warehouse.upsert(CANDLES, make_candles(600), source="synthetic")
     for n_runs in (1, 2):
-        with pytest.raises(DataError, match="345 examples with every feature"):
+        with pytest.raises(DataError, match="345 examples of 1 days with every feature"):
             life.run("training_job")
         statuses = [run.info.status for run in mlflow_runs(life)]
         assert statuses == ["FAILED"] * n_runs

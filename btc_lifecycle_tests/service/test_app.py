@@ -287,7 +287,7 @@ def test_the_model_and_its_features_are_described(client):
     assert features["features"][2]["meaning"].startswith("relative strength over 14 minutes")
     model = client.get("/model").json()
     assert (model["version"], model["n_features"]) == ("1", 3)
-    assert model["metrics"] == {"prior_up": 0.5}
+    assert model["metrics"] == {"test_auc": 0.53}
     assert model["tags"]["source"] == "synthetic"
 
 

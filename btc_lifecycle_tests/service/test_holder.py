@@ -10,7 +10,13 @@ import numpy as np
 
 from btc_lifecycle.adapters.registry import Registry
 from btc_lifecycle.service.holder import LiveModel
-from btc_lifecycle_tests.model_builders import log_candidate, make_booster, model_file, promote_new
+from btc_lifecycle_tests.model_builders import (
+    ACTOR,
+    log_candidate,
+    make_booster,
+    model_file,
+    promote_new,
+)
 from btc_lifecycle_tests.service.conftest import MODEL_URI
 
 ROWS = np.array([[0.4, -1.0, 0.6], [0.0, 2.0, -1.0]])
@@ -26,7 +32,7 @@ def serves(live: LiveModel, version: str, *, seed: int) -> bool:
     assert live.model is not None
     return (
         live.model.version.version == version
-        and live.model.predict_up(ROWS).tolist() == make_booster(seed).predict(ROWS).tolist()
+        and live.model.predict(ROWS).tolist() == make_booster(seed).predict(ROWS).tolist()
     )
 
 
@@ -51,7 +57,7 @@ def test_a_moved_alias_is_followed_and_a_rollback_too(registry):
     assert serves(live, "1", seed=0)
     live.refresh()
     assert serves(live, "2", seed=1)
-    registry.rollback()
+    registry.rollback(actor=ACTOR)
     live.refresh()
     assert serves(live, "1", seed=0)
 
@@ -69,7 +75,7 @@ def test_a_registry_made_anew_is_followed_though_its_numbers_start_again(registr
 def test_a_new_candidate_alone_changes_nothing(registry):
     promote_new(registry)
     live = live_model(registry)
-    registry.register(log_candidate(registry, seed=1))
+    registry.register(log_candidate(registry, seed=1), actor=ACTOR)
     live.refresh()
     assert serves(live, "1", seed=0)
 
@@ -93,7 +99,7 @@ def test_a_damaged_new_version_leaves_the_last_good_one_serving_until_it_is_mend
     path.write_bytes(content[: len(content) // 2])
     live.refresh()
     assert serves(live, "1", seed=0)
-    assert "version 2 was not loaded: the SHA-256" in live.problem
+    assert "version 2 was not loaded: its model.lgb is not" in live.problem
     path.write_bytes(content)
     live.refresh()
     assert serves(live, "2", seed=1)
@@ -174,7 +180,7 @@ def test_a_model_that_predicts_no_probability_is_not_served(registry, monkeypatc
     monkeypatch.setattr(registry, "load_booster", lambda version: Regression())
     live = live_model(registry)
     assert live.model is None
-    assert "version 1 does not predict a probability" in live.problem
+    assert "version 1 does not predict a number from 0 to 1" in live.problem
 
 
 def test_no_answer_mixes_two_versions_while_the_alias_moves(registry):
@@ -187,14 +193,14 @@ def test_no_answer_mixes_two_versions_while_the_alias_moves(registry):
     def predict_on() -> None:
         while not is_over.is_set():
             model = live.model
-            if model.predict_up(ROWS).tolist() != wanted[model.version.version]:
+            if model.predict(ROWS).tolist() != wanted[model.version.version]:
                 wrong.append(model.version.version)
 
     threads = [threading.Thread(target=predict_on) for _ in range(2)]
     for thread in threads:
         thread.start()
     for _ in range(6):
-        registry.rollback()
+        registry.rollback(actor=ACTOR)
         live.refresh()
     is_over.set()
     for thread in threads:

@@ -1,4 +1,4 @@
-"""What the registry speaks of: names, aliases, tags, versions and the URIs that name them."""
+"""What the registry speaks of: names, aliases, verdicts, tags, versions, moves and URIs."""
 
 from __future__ import annotations
 
@@ -6,21 +6,30 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Literal, Protocol
 
 from btc_lifecycle.domain.errors import ConfigurationError
 
 EXPERIMENT = "bitcoin-lifecycle"
 MODEL_NAME = "bitcoin-model"
+VOLATILITY_MODEL_NAME = "bitcoin-volatility"
 CHAMPION_ALIAS = "production"
 CANDIDATE_ALIAS = "candidate"
 PREVIOUS_ALIAS = "previous"
 
+PROMOTED = "promoted"
+REFUSED = "refused"
+DEFERRED = "deferred"
 ROLLED_BACK = "rolled back"
-"""Verdict on a champion that was taken from its place: it does not come back by itself."""
+FINAL_VERDICTS = frozenset({REFUSED, ROLLED_BACK})
+"""Verdicts that asking again does not change: such a version is never promoted."""
 
-DIGEST_TAG = "model_sha256"
+MODEL_NAME_TAG = "model_name"
 MODEL_URI_TAG = "model_uri"
+MODEL_FILES_TAG = "model_files"
 FEATURE_NAMES_TAG = "feature_names"
+LIBRARIES_TAG = "library_versions"
+VERDICT_TAG, VERDICT_REASON_TAG = "verdict", "verdict_reason"
 
 UNREGISTERED = "unregistered"
 HOW_TO_TRAIN = "train a model with `./task track`, then promote it with `./task register`"
@@ -39,6 +48,43 @@ class ModelVersion:
     metrics: Mapping[str, float]
     feature_names: tuple[str, ...]
     created_at: datetime
+
+    @property
+    def verdict(self) -> str | None:
+        """What was concluded on it: one of the verdicts, None before the first."""
+        return self.tags.get(VERDICT_TAG)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AliasMove:
+    """A row of the journal: that an alias is about to move, has moved, or did not after all.
+
+    Attributes:
+        move_id: The same in the row before a move and in the one after it; a UUID.
+        moved_at: When this row was written.
+        from_version: Where the alias was, None if it did not exist.
+        actor: Who moved it: a person at the command line, a job's run.
+    """
+
+    move_id: str
+    moved_at: datetime
+    model_name: str
+    alias: str
+    from_version: str | None
+    to_version: str
+    actor: str
+    reason: str
+    state: Literal["intended", "done", "abandoned"]
+
+
+class Journal(Protocol):
+    """An append-only record of alias moves; what ``append`` took outlives the process."""
+
+    def append(self, move: AliasMove) -> None:
+        """Keep a row; on return it is on disk."""
+
+    def unfinished(self) -> list[AliasMove]:
+        """Return intended moves without a row that they were done or abandoned, oldest first."""
 
 
 def parse_model_uri(model_uri: str) -> tuple[str, str]:

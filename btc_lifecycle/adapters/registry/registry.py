@@ -6,26 +6,33 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from btc_lifecycle.adapters import clock
-from btc_lifecycle.adapters.registry import model_text
+from btc_lifecycle.adapters.registry import loading
+from btc_lifecycle.adapters.registry.aliases import Aliases, verdict_tags
 from btc_lifecycle.adapters.registry.candidates import CandidateRuns
 from btc_lifecycle.adapters.registry.records import (
     CANDIDATE_ALIAS,
     CHAMPION_ALIAS,
+    DEFERRED,
     EXPERIMENT,
+    FINAL_VERDICTS,
     HOW_TO_TRAIN,
     MODEL_NAME,
     MODEL_URI_TAG,
     PREVIOUS_ALIAS,
+    PROMOTED,
+    REFUSED,
     ROLLED_BACK,
     UNREGISTERED,
+    VERDICT_REASON_TAG,
+    AliasMove,
+    Journal,
     ModelVersion,
     feature_names_of,
     parse_model_uri,
     utc_time,
 )
 from btc_lifecycle.adapters.registry.store import MlflowStore
-from btc_lifecycle.domain.errors import NothingToServeError
+from btc_lifecycle.domain.errors import DataError, NothingToServeError
 
 if TYPE_CHECKING:
     from lightgbm import Booster
@@ -33,11 +40,14 @@ if TYPE_CHECKING:
 
 
 class Registry(CandidateRuns):
-    """What training logs, promotion decides on and the service loads.
+    """What training logs, promotion decides on and the service loads, of one registered model.
 
     Nothing is opened before the first call, and looking into an SQLite store that does not exist
     yet finds nothing and creates nothing. Every method raises NeighbourUnavailableError when
     MLflow does not answer properly, and ConfigurationError when it refuses a URI.
+
+    Whatever moves an alias tells the journal before and after, and first ends what an interrupted
+    move left behind. Without a journal an interrupted move stays as it is.
     """
 
     def __init__(
@@ -47,25 +57,31 @@ class Registry(CandidateRuns):
         *,
         experiment: str = EXPERIMENT,
         model_name: str = MODEL_NAME,
+        journal: Journal | None = None,
     ) -> None:
-        super().__init__(MlflowStore(tracking_uri, registry_uri), experiment=experiment)
-        self.model_name = model_name
+        store = MlflowStore(tracking_uri, registry_uri)
+        super().__init__(store, experiment=experiment, model_name=model_name)
+        self._journal = journal
+        self._aliases = Aliases(store, model_name=model_name, journal=journal)
 
-    def register(self, run_id: str) -> str:
+    def register(self, run_id: str, *, actor: str) -> str:
         """Return the version number of a run's model, registered once, with alias ``candidate``.
 
         Repeating the call changes nothing, and the alias never moves to an older version.
 
         Raises:
-            NothingToServeError: If the run has no completely logged model.
+            NothingToServeError: If the run has no completely logged model of this name.
         """
         tags = self._candidate_tags(run_id)
-        number = self._registered(run_id, source=tags[MODEL_URI_TAG])
-        if number is None:
-            number = self._create_version(run_id, tags=tags)
-        candidate = self.candidate()
-        if candidate is None or int(candidate.version) < int(number):
-            self._move(CANDIDATE_ALIAS, number)
+        with self._store.changing():
+            self._aliases.settle()
+            number = self._registered(run_id, source=tags[MODEL_URI_TAG])
+            if number is None:
+                number = self._create_version(run_id, tags=tags)
+            candidate = self.candidate()
+            if candidate is None or int(candidate.version) < int(number):
+                reason = f"MLflow run {run_id} was registered"
+                self._aliases.change({CANDIDATE_ALIAS: number}, actor=actor, reason=reason)
         return number
 
     def version(self, alias_or_number: str) -> ModelVersion | None:
@@ -113,55 +129,101 @@ class Registry(CandidateRuns):
             created_at=utc_time(run.info.start_time),
         )
 
-    def promote(self, version: str, *, reason: str, market_time: datetime | None = None) -> None:
-        """Make a version champion; the champion before it becomes ``previous``.
+    def conclude(
+        self,
+        version: str,
+        verdict: str,
+        *,
+        reason: str,
+        actor: str,
+        market_time: datetime | None = None,
+    ) -> None:
+        """Record a verdict on a version; ``promoted`` makes it champion.
+
+        The champion before it becomes ``previous``. Repeating a call changes nothing.
 
         Args:
             version: Number of a registered version.
+            verdict: ``promoted``, ``refused`` or ``deferred``: judged again when there is more data.
             reason: The verdict's sentence, kept on the version.
+            actor: Who concluded it: a person at the command line, a job's run.
             market_time: The exchange's time of the decision, where it differs from the clock's.
 
         Raises:
             NothingToServeError: If there is no such version.
+            DataError: If the version serves and shall not, or was refused or rolled back before.
         """
-        self._existing(version)
-        old = self.champion()
-        self._tag_verdict(version, "promoted", reason=reason, market_time=market_time)
-        if old is not None and old.version != version:
-            self._move(PREVIOUS_ALIAS, old.version)
-        # Last, as the one step that takes effect: whatever fails before it leaves the champion.
-        self._move(CHAMPION_ALIAS, version)
+        if verdict not in {PROMOTED, REFUSED, DEFERRED}:
+            raise ValueError(f"{verdict!r} is no verdict on a candidate")
+        with self._store.changing():
+            self._aliases.settle()
+            found, champion = self._existing(version), self.champion()
+            serves = champion is not None and champion.version == version
+            if found.verdict == verdict and (serves or verdict in FINAL_VERDICTS):
+                return
+            _require_open(found, serves=serves, verdict=verdict)
+            targets = {CHAMPION_ALIAS: version} if verdict == PROMOTED else {}
+            if targets and champion is not None and not serves:
+                targets[PREVIOUS_ALIAS] = champion.version
+            tags = verdict_tags(verdict, reason=reason, actor=actor, market_time=market_time)
+            self._aliases.change(targets, actor=actor, reason=reason, verdicts={version: tags})
 
-    def refuse(self, version: str, *, reason: str, market_time: datetime | None = None) -> None:
-        """Record on a version that it was not promoted, and why; arguments as for ``promote``."""
-        self._existing(version)
-        self._tag_verdict(version, "refused", reason=reason, market_time=market_time)
-
-    def rollback(self) -> ModelVersion:
+    def rollback(self, *, actor: str) -> ModelVersion:
         """Return the version before the champion, serving again; the two trade places.
+
+        Where the process of the last rollback was killed on the way, the call only ends that one.
 
         Raises:
             NothingToServeError: If there is no version to go back to.
         """
-        old, previous = self.champion(), self.version(PREVIOUS_ALIAS)
-        if old is None or previous is None or old.version == previous.version:
-            raise NothingToServeError(
-                f"{self.model_name} has no version before the champion to go back to",
-                hint="a rollback is possible after a second promotion",
+        with self._store.changing():
+            if any(self._rolled_back(row) for row in self._aliases.settle()):
+                return self.resolve(f"models:/{self.model_name}@{CHAMPION_ALIAS}")
+            old, previous = self.champion(), self.version(PREVIOUS_ALIAS)
+            if old is None or previous is None or old.version == previous.version:
+                raise NothingToServeError(
+                    f"{self.model_name} has no version before the champion to go back to",
+                    hint="a rollback is possible after a second promotion",
+                )
+            reason = f"version {previous.version} serves in its place"
+            verdicts = {old.version: verdict_tags(ROLLED_BACK, reason=reason, actor=actor)}
+            if previous.verdict != PROMOTED:
+                again = f"serves again in place of version {old.version}"
+                verdicts[previous.version] = verdict_tags(PROMOTED, reason=again, actor=actor)
+            self._aliases.change(
+                {CHAMPION_ALIAS: previous.version, PREVIOUS_ALIAS: old.version},
+                actor=actor,
+                reason=f"version {old.version} was rolled back",
+                verdicts=verdicts,
             )
-        reason = f"version {previous.version} serves in its place"
-        self._tag_verdict(old.version, ROLLED_BACK, reason=reason, market_time=None)
-        self._move(CHAMPION_ALIAS, previous.version)
-        self._move(PREVIOUS_ALIAS, old.version)
-        return previous
+            return self._existing(previous.version)
+
+    def settle(self) -> list[AliasMove]:
+        """Return the journal's rows that ended an interrupted move, after ending it.
+
+        Every other writing method does so first. Without a journal there is nothing to end.
+        """
+        if self._journal is None or not self._journal.unfinished():
+            return []
+        with self._store.changing():
+            return self._aliases.settle()
 
     def load_booster(self, version: ModelVersion) -> Booster:
-        """Return a version's LightGBM booster, read from text whose digest matched.
+        """Return a version's LightGBM booster, which predicts as it did when it was logged.
+
+        Its files are those that were logged, and its text was tried out in another process first,
+        because LightGBM ends the process on some damaged ones.
 
         Raises:
             NothingToServeError: If files are missing, damaged, or not a plain LightGBM model.
         """
-        return model_text.load_booster(version, store=self._store)
+        return loading.load_booster(version, store=self._store)
+
+    def _rolled_back(self, row: AliasMove) -> bool:
+        """Return whether a row ended the rollback of the version that served before it."""
+        if row.alias != CHAMPION_ALIAS or row.state != "done" or row.from_version is None:
+            return False
+        return self._existing(row.from_version).verdict == ROLLED_BACK
 
     def _registered(self, run_id: str, *, source: str) -> str | None:
         with self._store.translated():
@@ -182,12 +244,7 @@ class Registry(CandidateRuns):
         return str(created.version)
 
     def _find(self, name: str, alias_or_number: str) -> ModelVersion | None:
-        if self._store.is_absent:
-            return None
-        client = self._store.client
-        is_number = alias_or_number.isdecimal()
-        call = client.get_model_version if is_number else client.get_model_version_by_alias
-        found = self._store.look_up(call, name, alias_or_number)
+        found = self._store.find_version(name, alias_or_number)
         return None if found is None else self._record(found)
 
     def _existing(self, number: str) -> ModelVersion:
@@ -212,17 +269,17 @@ class Registry(CandidateRuns):
             created_at=utc_time(found.creation_timestamp),
         )
 
-    def _move(self, alias: str, number: str) -> None:
-        with self._store.translated():
-            self._store.client.set_registered_model_alias(self.model_name, alias, number)
 
-    def _tag_verdict(
-        self, number: str, verdict: str, *, reason: str, market_time: datetime | None
-    ) -> None:
-        tags = {"verdict": verdict, "verdict_reason": reason}
-        tags["verdict_at"] = clock.now().isoformat(timespec="seconds")
-        if market_time is not None:
-            tags["verdict_market_time"] = market_time.isoformat(timespec="seconds")
-        with self._store.translated():
-            for name, value in tags.items():
-                self._store.client.set_model_version_tag(self.model_name, number, name, value)
+def _require_open(version: ModelVersion, *, serves: bool, verdict: str) -> None:
+    """Raise where a verdict on a version contradicts what it is or what was concluded for good."""
+    if serves and verdict != PROMOTED:
+        raise DataError(
+            f"{version.name} version {version.version} serves and cannot be {verdict}",
+            hint="take it from its place with `./task rollback`",
+        )
+    if version.verdict in FINAL_VERDICTS and not serves:
+        raise DataError(
+            f"{version.name} version {version.version} was {version.verdict} before: "
+            f"{version.tags.get(VERDICT_REASON_TAG, 'no reason is known')}",
+            hint="train another candidate with `./task track`",
+        )

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from btc_lifecycle.domain.errors import ConfigurationError, NeighbourUnavailableError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion as MlflowModelVersion
     from mlflow.exceptions import MlflowException
 
 _ENVIRONMENT = {
@@ -30,6 +34,7 @@ _ENVIRONMENT = {
     "MLFLOW_LOGGING_LEVEL": "ERROR",
 }
 _SQLITE = "sqlite:///"
+_LOCK_WAIT_S = 60
 _CREDENTIALS = re.compile(r"//[^/@\s]*@")
 
 P = ParamSpec("P")
@@ -82,12 +87,36 @@ class MlflowStore:
 
         Two that found nothing would both create it, and one would fail.
         """
+        with self._alone(".creating.lock"):
+            yield
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Let one process at a time move aliases of an SQLite store; the others wait.
+
+        A server's store has no lock that its clients share: there, only one may write.
+
+        Raises:
+            NeighbourUnavailableError: If another process took longer than a minute.
+        """
+        with self._alone(".changing.lock"):
+            yield
+
+    @contextmanager
+    def _alone(self, lock: str) -> Iterator[None]:
         if not self._files:
             yield
             return
-        folder = self._files[0].parent
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".creating.lock"):
+        path = self._files[0].with_name(lock)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            held = FileLock(path).acquire(timeout=_LOCK_WAIT_S)
+        except Timeout as error:
+            raise NeighbourUnavailableError(
+                f"another process has held {path} for {_LOCK_WAIT_S} s",
+                hint="let it end, then try again",
+            ) from error
+        with held:
             yield
 
     @contextmanager
@@ -128,18 +157,75 @@ class MlflowStore:
                     return None
                 raise
 
+    def find_version(self, model_name: str, alias_or_number: str) -> MlflowModelVersion | None:
+        """Return MLflow's record of a version by alias or number, None where there is none."""
+        if self.is_absent:
+            return None
+        is_number = alias_or_number.isdecimal()
+        call = (
+            self.client.get_model_version if is_number else self.client.get_model_version_by_alias
+        )
+        return self.look_up(call, model_name, alias_or_number)
+
     def read_artifact(self, artifact_uri: str) -> bytes | None:
         """Return an artifact's content, None where there is no such artifact."""
+        with tempfile.TemporaryDirectory() as folder, self.translated():
+            path = self._download(artifact_uri, folder)
+            return None if path is None else path.read_bytes()
+
+    def write_artifact(self, run_id: str, file_name: str, content: bytes) -> None:
+        """Log a document with a run."""
+        with tempfile.TemporaryDirectory() as folder, self.translated():
+            path = Path(folder, file_name)
+            path.write_bytes(content)
+            self.client.log_artifact(run_id, str(path))
+
+    def file_sizes(self, folder_uri: str) -> dict[str, int | None]:
+        """Return how many bytes each file of an artifact folder has, by name.
+
+        It is None for what is not a file of a known size: reading a folder, a link or a device
+        could take for ever.
+        """
+        from mlflow.artifacts import list_artifacts  # noqa: PLC0415
+
+        folder = _local_folder(folder_uri)
+        if folder is not None:
+            with self.translated():
+                entries = folder.iterdir() if folder.is_dir() else ()
+                return {path.name: _plain_size(path) for path in entries}
+        found = self.look_up(list_artifacts, folder_uri, tracking_uri=self.tracking_uri)
+        return {
+            info.path.rpartition("/")[2]: None if info.is_dir else info.file_size
+            for info in found or ()
+        }
+
+    def read_folder(self, folder_uri: str) -> dict[str, bytes]:
+        """Return the content of each file that lies directly in an artifact folder, by name."""
+        with tempfile.TemporaryDirectory() as folder, self.translated():
+            path = self._download(folder_uri, folder)
+            files = [] if path is None else [it for it in path.iterdir() if it.is_file()]
+            return {file.name: file.read_bytes() for file in files}
+
+    def _download(self, artifact_uri: str, folder: str) -> Path | None:
         from mlflow.artifacts import download_artifacts  # noqa: PLC0415
 
-        with tempfile.TemporaryDirectory() as folder, self.translated():
-            path = self.look_up(
-                download_artifacts,
-                artifact_uri=artifact_uri,
-                dst_path=folder,
-                tracking_uri=self.tracking_uri,
-            )
-            return None if path is None else Path(path).read_bytes()
+        path = self.look_up(
+            download_artifacts,
+            artifact_uri=artifact_uri,
+            dst_path=folder,
+            tracking_uri=self.tracking_uri,
+        )
+        return None if path is None else Path(path)
+
+
+def _local_folder(uri: str) -> Path | None:
+    parts = urlsplit(uri)
+    return Path(url2pathname(parts.path)) if parts.scheme in ("", "file") else None
+
+
+def _plain_size(path: Path) -> int | None:
+    found = path.lstat()
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
 def _set_environment() -> None:

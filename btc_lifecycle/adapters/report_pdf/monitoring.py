@@ -7,12 +7,12 @@ from datetime import datetime
 
 import polars as pl
 
-from btc_lifecycle.adapters.report_pdf.layout import ReportPdf, Table, Tile
-from btc_lifecycle.adapters.report_pdf.model_charts import (
+from btc_lifecycle.adapters.report_pdf.drift_charts import (
     drift_figure,
     drift_history_figure,
     live_score_figure,
 )
+from btc_lifecycle.adapters.report_pdf.layout import ReportPdf, Table, Tile
 from btc_lifecycle.adapters.report_pdf.style import (
     NOTHING,
     Destination,

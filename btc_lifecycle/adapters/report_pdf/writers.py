@@ -15,6 +15,12 @@ from pathlib import Path
 
 import polars as pl
 
+from btc_lifecycle.adapters.report_pdf.head_report import (
+    DirectionEvidence,
+    HeadReport,
+    with_group_names,
+)
+from btc_lifecycle.adapters.report_pdf.model_card import MODEL_CARD_NAME, model_card
 from btc_lifecycle.adapters.report_pdf.style import REPORT_NAME, Destination
 from btc_lifecycle.domain.errors import DataError
 from btc_lifecycle.domain.ingest.summary import CandleSummary
@@ -58,26 +64,32 @@ def write_ingestion_report(
 def write_modeling_report(  # noqa: PLR0913 - each argument is one thing that the report shows
     folder: Path,
     *,
-    title_facts: Mapping[str, str],
-    metrics: Mapping[str, float],
+    direction: HeadReport,
+    volatility: HeadReport | None,
     calibration: pl.DataFrame,
-    importance: pl.DataFrame,
-    verdict: str,
-    was_promoted: bool,
+    by_hour: pl.DataFrame,
+    by_regime: pl.DataFrame,
+    contributions: pl.DataFrame,
+    cost_bp: float,
     source: str,
     made_at: datetime,
 ) -> Path:
-    """Write the report on one candidate model and return the path of its PDF.
+    """Write the report on a candidate and its model card, and return the path of the PDF.
+
+    The card is ``model_card.md`` beside it. All frames but the heads' are of the direction, on
+    rows that the models which predicted them never saw.
 
     Args:
         folder: made by this call, whole or not at all; empty or absent before.
-        title_facts: what was trained, on what, when, in the order to show it.
-        metrics: flat names to values; ``test_X`` is shown beside ``prior_X``, and
-            ``log_loss_gain_low`` with ``log_loss_gain_high`` as an interval in nats.
+        direction: the head that tells rises from falls.
+        volatility: the head that tells how much the market moves, None where there is none.
         calibration: mean_probability, up_share (both 0 to 1) and n_rows, one row per bin.
-        importance: feature and gain.
-        verdict: the sentence that says why it was promoted or not.
-        was_promoted: whether the candidate became the champion.
+        by_hour: group (UTC hour, 0 to 23), n_rows, auc, log_loss, log_loss_gain and accuracy; the
+            gain is over the prior, in nats.
+        by_regime: the same by the last hour's volatility: low, middle, high.
+        contributions: feature, value_rank (0 to 1, null where the value is missing) and
+            contribution in log-odds, for some of the rows.
+        cost_bp: what one trade pays in basis points, entry and exit together.
         source: as in write_ingestion_report.
         made_at: aware UTC.
 
@@ -86,16 +98,22 @@ def write_modeling_report(  # noqa: PLR0913 - each argument is one thing that th
     """
     from btc_lifecycle.adapters.report_pdf.modeling import draw_modeling_report  # noqa: PLC0415
 
+    evidence = DirectionEvidence(
+        calibration=calibration,
+        by_hour=with_group_names(by_hour),
+        by_regime=with_group_names(by_regime),
+        contributions=contributions,
+        cost_bp=cost_bp,
+    )
     with _whole_or_nothing(folder) as partial:
+        destination = Destination(folder=partial, source=source, made_at=made_at)
         draw_modeling_report(
-            Destination(folder=partial, source=source, made_at=made_at),
-            title_facts=title_facts,
-            metrics=metrics,
-            calibration=calibration,
-            importance=importance,
-            verdict=verdict,
-            was_promoted=was_promoted,
+            destination, direction=direction, volatility=volatility, evidence=evidence
         )
+        card = model_card(
+            destination, direction=direction, volatility=volatility, evidence=evidence
+        )
+        (partial / MODEL_CARD_NAME).write_text(card, "utf-8")
     return folder / REPORT_NAME
 
 

@@ -28,14 +28,21 @@ from btc_lifecycle.adapters.warehouse.rows import (
 )
 from btc_lifecycle.adapters.warehouse.warehouse import Warehouse
 from btc_lifecycle.domain.errors import DataError, NeighbourUnavailableError
-from btc_lifecycle.domain.tables import CANDLES, DRIFT_METRICS, OUTCOMES, CandleTables, Table
+from btc_lifecycle.domain.tables import (
+    ALIAS_MOVES,
+    CANDLES,
+    DRIFT_METRICS,
+    OUTCOMES,
+    CandleTables,
+    Table,
+)
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 _log = logging.getLogger(__name__)
 
-_HISTORY = (OUTCOMES, DRIFT_METRICS)
+_HISTORY = (OUTCOMES, DRIFT_METRICS, ALIAS_MOVES)
 """Beside candles. Features and labels are computed again, predictions come from their log again."""
 
 INDEX = "index.json"

@@ -1,4 +1,4 @@
-"""Training: one LightGBM classifier of the label's direction, the same bits for the same inputs."""
+"""Training: one LightGBM model of one outcome, the same bits for the same inputs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ import numpy.typing as npt
 import polars as pl
 
 from btc_lifecycle.domain.errors import DataError
+from btc_lifecycle.domain.learn.baselines import LEAST_VOLATILITY
+from btc_lifecycle.domain.learn.refusals import refuse_constant_features, refuse_rare_directions
 from btc_lifecycle.domain.learn.splits import Split
 
 if TYPE_CHECKING:
     import lightgbm as lgb
 
-# A class rarer than this is a broken label or a market that did not move, not something to learn.
-_MIN_CLASS_SHARE = 0.05
+Floats = npt.NDArray[np.float64]
+
 # Each tree sees half the rows and half the features: neighbouring minutes share their windows and
 # outcomes, so half say nearly as much as all, and trees that differ average out their noise.
 _SAMPLED_FRACTION = 0.5
@@ -49,13 +51,51 @@ class TrainingParameters:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Target:
+    """What a model predicts: a column of the examples, and LightGBM's names for the fit.
+
+    Attributes:
+        column: Of the examples.
+        objective: LightGBM's.
+        metric: The loss that early stopping watches.
+        anchor: Feature whose logarithm trees only add to. They cannot follow a level beyond those
+            that they were trained on, and the level of volatility wanders for years.
+    """
+
+    column: str
+    objective: str
+    metric: str
+    anchor: str | None = None
+
+    def of(self, examples: pl.DataFrame) -> Floats:
+        """Return the outcomes that trees are fitted to: 1 for a rise and 0 for a fall, or values."""
+        if self.anchor is None:
+            return (examples[self.column] == 1).to_numpy().astype(np.float64)
+        return examples[self.column].to_numpy() - _logs(examples[self.anchor].to_numpy())
+
+    def anchored(self, trees: Floats, values: Floats, *, feature_names: Sequence[str]) -> Floats:
+        """Return predictions from what trees say of rows of values, shape (rows, features)."""
+        if self.anchor is None:
+            return trees
+        return trees + _logs(values[:, list(feature_names).index(self.anchor)])
+
+
+DIRECTION = Target(column="direction", objective="binary", metric="binary_logloss")
+VOLATILITY = Target(
+    column="forward_log_volatility",
+    objective="regression",
+    metric="l2",
+    anchor="realized_volatility_60m",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainedModel:
-    """A booster with what it was trained on; `prior_up` is the share of rises in training."""
+    """A booster with what it was trained on."""
 
     booster: lgb.Booster
     feature_names: tuple[str, ...]
     best_iteration: int
-    prior_up: float
     trained_from: datetime
     trained_until: datetime
     n_train: int
@@ -65,26 +105,46 @@ class TrainedModel:
 def train(
     split: Split,
     *,
+    target: Target,
     feature_names: Sequence[str],
     parameters: TrainingParameters,
-    n_threads: int = 1,
+    weights: Floats | None = None,
 ) -> TrainedModel:
-    """Return a booster fitted on train, with as many trees as validation's log-loss is best at.
+    """Return a booster fitted on train, with as many trees as validation's loss is best at.
 
-    The test part is not looked at.
+    The test part is not looked at. One thread fits it: how many there are changes the order of
+    sums, and with it the last bits.
+
+    Args:
+        split: Its train and validation parts.
+        target: What is predicted.
+        feature_names: The columns to learn from, in the order of the model's inputs.
+        parameters: LightGBM's.
+        weights: Of the rows to train on; all weigh the same without.
 
     Raises:
-        DataError: For too few rows, a class that is missing or rare, or a constant feature.
+        DataError: For too few rows, a direction that is missing or rare, or a constant feature.
     """
     import lightgbm as lgb  # noqa: PLC0415  # a second, which only training should pay
 
-    _refuse_unlearnable(split, feature_names=feature_names, parameters=parameters)
-    train_set = _dataset(split.train, feature_names=feature_names)
+    _refuse_few_rows(split.train, parameters=parameters)
+    if target.anchor is not None and target.anchor not in feature_names:
+        raise DataError(
+            f"{target.column} is not learnt without {target.anchor}",
+            hint="take it out of learn.leave_out",
+        )
+    if target is DIRECTION:
+        refuse_rare_directions(split)
+    refuse_constant_features(split, feature_names=feature_names)
+    train_set = _dataset(split.train, feature_names=feature_names, target=target, weights=weights)
+    validation_set = _dataset(
+        split.validation, feature_names=feature_names, target=target, like=train_set
+    )
     booster = lgb.train(
-        _lightgbm_parameters(parameters, n_threads=n_threads),
+        _lightgbm_parameters(parameters, target=target),
         train_set,
         num_boost_round=parameters.num_boost_round,
-        valid_sets=[_dataset(split.validation, feature_names=feature_names, like=train_set)],
+        valid_sets=[validation_set],
         callbacks=[lgb.early_stopping(parameters.early_stopping_rounds, verbose=False)],
     )
     learned_from = pl.concat([split.train, split.validation])
@@ -92,7 +152,6 @@ def train(
         booster=booster,
         feature_names=tuple(feature_names),
         best_iteration=booster.best_iteration,
-        prior_up=_share_of_rises(split.train),
         trained_from=learned_from.select(pl.col("open_time").min()).item(),
         trained_until=learned_from.select(pl.col("matures_at").max()).item(),
         n_train=split.train.height,
@@ -100,17 +159,19 @@ def train(
     )
 
 
-def predict_up(
+def predict(
     booster: lgb.Booster,
-    rows: pl.DataFrame | npt.NDArray[np.float64],
+    rows: pl.DataFrame | Floats,
     *,
+    target: Target,
     feature_names: Sequence[str],
-) -> npt.NDArray[np.float64]:
-    """Return the probability of a rise for each row.
+) -> Floats:
+    """Return the model's prediction for each row: a probability of a rise, or a log volatility.
 
     Args:
         booster: A trained or loaded booster.
         rows: A frame with at least the named columns, or an array (rows, features) in their order.
+        target: What the booster was trained to predict.
         feature_names: The names that the booster was trained with, in that order.
 
     Raises:
@@ -135,44 +196,44 @@ def predict_up(
             f"{feature_names[column]} of row {row} is missing or infinite",
             hint="predict only rows whose features are all known",
         )
-    return np.asarray(booster.predict(values, num_threads=1), dtype=np.float64)
+    trees = np.asarray(booster.predict(values, num_threads=1), dtype=np.float64)
+    return target.anchored(trees, values, feature_names=feature_names)
 
 
-def varying_features(examples: pl.DataFrame, *, feature_names: Sequence[str]) -> tuple[str, ...]:
-    """Return those of the named features that have more than one value."""
-    return tuple(name for name in feature_names if examples[name].n_unique() > 1)
+def contributions(
+    booster: lgb.Booster, rows: pl.DataFrame, *, feature_names: Sequence[str]
+) -> Floats:
+    """Return what each feature adds to each row's prediction before the link, shape (rows, features).
+
+    In log-odds for a direction, in log volatility for a volatility; with the model's mean they sum
+    to the prediction.
+
+    Source: Lundberg et al. (2020), "From local explanations to global understanding with explainable
+    AI for trees", Nature Machine Intelligence 2.
+    """
+    values = rows.select(feature_names).to_numpy()
+    with_mean = np.asarray(booster.predict(values, pred_contrib=True, num_threads=1))
+    return with_mean[:, :-1]
 
 
-def _refuse_unlearnable(
-    split: Split, *, feature_names: Sequence[str], parameters: TrainingParameters
-) -> None:
+def _logs(volatility: Floats) -> Floats:
+    return np.log(np.maximum(volatility, LEAST_VOLATILITY))
+
+
+def _refuse_few_rows(train_part: pl.DataFrame, *, parameters: TrainingParameters) -> None:
     n_wanted = ceil(2 * parameters.min_data_in_leaf / _SAMPLED_FRACTION)
-    if split.train.height < n_wanted:
+    if train_part.height < n_wanted:
         raise DataError(
-            f"{split.train.height:,} rows to train on, {n_wanted:,} wanted for two leaves of "
+            f"{train_part.height:,} rows to train on, {n_wanted:,} wanted for two leaves of "
             f"{parameters.min_data_in_leaf:,} sampled rows",
-            hint="ingest more history or lower learn.min_data_in_leaf",
-        )
-    for part, examples in (("training", split.train), ("validation", split.validation)):
-        share = _share_of_rises(examples)
-        if not _MIN_CLASS_SHARE <= share <= 1.0 - _MIN_CLASS_SHARE:
-            raise DataError(
-                f"{share:.1%} of {examples.height:,} {part} rows are rises; each direction needs "
-                f"{_MIN_CLASS_SHARE:.0%}",
-                hint="look at the labels, or train on a longer window",
-            )
-    constant = set(feature_names) - set(varying_features(split.train, feature_names=feature_names))
-    if constant:
-        raise DataError(
-            f"constant in all {split.train.height:,} training rows: {', '.join(sorted(constant))}",
-            hint="leave these features out, or look at the candles they come from",
+            hint="ingest more history or lower learn.training.min_data_in_leaf",
         )
 
 
-def _lightgbm_parameters(parameters: TrainingParameters, *, n_threads: int) -> dict[str, object]:
+def _lightgbm_parameters(parameters: TrainingParameters, *, target: Target) -> dict[str, object]:
     return {
-        "objective": "binary",
-        "metric": "binary_logloss",
+        "objective": target.objective,
+        "metric": target.metric,
         "learning_rate": parameters.learning_rate,
         "num_leaves": parameters.num_leaves,
         "min_data_in_leaf": parameters.min_data_in_leaf,
@@ -183,23 +244,25 @@ def _lightgbm_parameters(parameters: TrainingParameters, *, n_threads: int) -> d
         "deterministic": True,
         # LightGBM otherwise times both layouts and picks one, which differs between runs.
         "force_row_wise": True,
-        "num_threads": n_threads,
+        "num_threads": 1,
         "verbosity": -1,
     }
 
 
 def _dataset(
-    examples: pl.DataFrame, *, feature_names: Sequence[str], like: lgb.Dataset | None = None
+    examples: pl.DataFrame,
+    *,
+    feature_names: Sequence[str],
+    target: Target,
+    like: lgb.Dataset | None = None,
+    weights: Floats | None = None,
 ) -> lgb.Dataset:
     import lightgbm as lgb  # noqa: PLC0415  # as above
 
     return lgb.Dataset(
         examples.select(feature_names).to_numpy(),
-        label=(examples["direction"] == 1).to_numpy(),
+        label=target.of(examples),
+        weight=weights,
         feature_name=list(feature_names),
         reference=like,
     )
-
-
-def _share_of_rises(examples: pl.DataFrame) -> float:
-    return float((examples["direction"] == 1).sum()) / max(examples.height, 1)

@@ -4,6 +4,7 @@ The store creates its tables from here, the checks and docs/tables.md are genera
 Times are stored as naive UTC microseconds and leave the store as aware UTC.
 """
 
+from btc_lifecycle.domain.tables.features import CATALOGUE, FEATURE_COLUMNS, FEATURES
 from btc_lifecycle.domain.tables.ingest import (
     ARCHIVE_FILES,
     CANDLE_GAPS,
@@ -13,16 +14,18 @@ from btc_lifecycle.domain.tables.ingest import (
     FETCHED_RANGES,
     CandleTables,
 )
-from btc_lifecycle.domain.tables.learn import FEATURE_COLUMNS, FEATURES, LABELS
+from btc_lifecycle.domain.tables.learn import ALIAS_MOVES, LABELS
 from btc_lifecycle.domain.tables.monitor import DRIFT_METRICS, OUTCOMES, PREDICTIONS
 from btc_lifecycle.domain.tables.table import UTC_TIME, Column, ColumnType, Table
 
 __all__ = [
+    "ALIAS_MOVES",
     "ARCHIVE_FILES",
     "CANDLES",
     "CANDLE_GAPS",
     "CANDLE_QUARANTINE",
     "CANDLE_REVISIONS",
+    "CATALOGUE",
     "DRIFT_METRICS",
     "FEATURES",
     "FEATURE_COLUMNS",
@@ -50,4 +53,5 @@ TABLES = (
     PREDICTIONS,
     OUTCOMES,
     DRIFT_METRICS,
+    ALIAS_MOVES,
 )

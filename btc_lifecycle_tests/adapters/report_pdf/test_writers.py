@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
-import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +17,21 @@ from polars.exceptions import ColumnNotFoundError
 
 from btc_lifecycle.adapters.report_pdf import (
     write_ingestion_report,
-    write_modeling_report,
     write_monitoring_report,
 )
 from btc_lifecycle.domain.errors import DataError
 from btc_lifecycle.domain.ingest.summary import summarize
-from btc_lifecycle.domain.tables import CANDLES, DRIFT_METRICS, FEATURE_COLUMNS, OUTCOMES
+from btc_lifecycle.domain.tables import CANDLES, DRIFT_METRICS, OUTCOMES
+from btc_lifecycle_tests.adapters.report_pdf.modeling_inputs import (
+    FEATURES,
+    MADE_AT,
+    NO_EVIDENCE,
+    direction,
+    modeling_report,
+)
+from btc_lifecycle_tests.adapters.report_pdf.reading import AMBER_FILL, images_of, page_contents
 
 START = datetime(2024, 2, 1, tzinfo=UTC)
-MADE_AT = datetime(2024, 3, 1, 0, 1, tzinfo=UTC)
-AMBER_FILL = b"0.7216 0.4118 0.0588 rg"
 AMBER_PIXEL = (0xB8, 0x69, 0x0F)
 STATS = {
     "symbol": "BTC/USDT",
@@ -37,7 +41,6 @@ STATS = {
     "fetched_at": "2024-03-01T00:00:05+00:00",
     "source": "binance",
 }
-FEATURES = [column.name for column in FEATURE_COLUMNS]
 
 
 def random_candles(n_minutes: int, *, seed: int = 1) -> pl.DataFrame:
@@ -70,31 +73,6 @@ def ingestion_report(folder: Path, candles: pl.DataFrame, *, source: str = "bina
         source=source,
         made_at=MADE_AT,
     )
-
-
-def modeling_report(folder: Path, **changed) -> Path:
-    probability = np.linspace(0.42, 0.58, 10)
-    arguments = {
-        "title_facts": {"model": "bitcoin-model", "version": "7", "symbol": "BTC/USDT"},
-        "metrics": {
-            "test_n_rows": 8640.0,
-            "test_log_loss": 0.69121,
-            "prior_log_loss": 0.69311,
-            "test_auc": 0.53,
-            "log_loss_gain_low": 0.0006,
-            "log_loss_gain_high": 0.0032,
-            "another_figure": 3.25,
-        },
-        "calibration": pl.DataFrame(
-            {"mean_probability": probability, "up_share": probability, "n_rows": [864] * 10}
-        ),
-        "importance": pl.DataFrame({"feature": FEATURES, "gain": [*map(float, range(32))]}),
-        "verdict": "The candidate's log-loss is below the prior's and the champion's.",
-        "was_promoted": True,
-        "source": "binance",
-        "made_at": MADE_AT,
-    }
-    return write_modeling_report(folder, **{**arguments, **changed})
 
 
 def drift_rows(*, window_end: datetime, features: list[str], symbol: str = "BTC/USDT"):
@@ -148,29 +126,6 @@ def monitoring_report(folder: Path, **changed) -> Path:
     return write_monitoring_report(folder, **{**arguments, **changed})
 
 
-def page_contents(report: Path) -> list[bytes]:
-    """Return the drawing commands of each page."""
-    document = report.read_bytes()
-    assert document.startswith(b"%PDF-")
-    streams = re.findall(rb"stream\r?\n(.*?)\r?\nendstream", document, flags=re.DOTALL)
-    texts = [_inflated(stream) for stream in streams]
-    pages = [text for text in texts if b" Tf" in text and b" Tj" in text]
-    assert len(pages) == len(re.findall(rb"/Type /Page\b(?!s)", document))
-    return pages
-
-
-def _inflated(stream: bytes) -> bytes:
-    inflate = zlib.decompressobj()
-    try:
-        return inflate.decompress(stream)
-    except zlib.error:
-        return b""
-
-
-def images_of(folder: Path) -> list[str]:
-    return sorted(path.stem for path in folder.glob("*.png"))
-
-
 def test_the_ingestion_report_has_its_pages_and_sharp_images_beside_it(tmp_path: Path):
     candles = random_candles(3000).filter(~pl.int_range(pl.len()).is_between(900, 1100))
     report = ingestion_report(tmp_path / "ingestion" / "20240301T000100Z", candles)
@@ -201,9 +156,10 @@ def test_every_page_and_image_of_made_up_data_says_so(
 def test_the_same_input_gives_the_same_bytes_even_from_several_threads(tmp_path: Path):
     folders = [tmp_path / name for name in ("one", "two")]
     with ThreadPoolExecutor(max_workers=2) as threads:
-        reports = list(threads.map(modeling_report, folders))
+        reports = list(threads.map(partial(modeling_report, volatility=None), folders))
     assert len({report.read_bytes() for report in reports}) == 1
-    assert len({(folder / "calibration.png").read_bytes() for folder in folders}) == 1
+    for name in ("contributions.png", "model_card.md"):
+        assert len({(folder / name).read_bytes() for folder in folders}) == 1
 
 
 def _dead(candles: pl.DataFrame) -> pl.DataFrame:
@@ -229,30 +185,6 @@ def test_odd_candles_still_make_a_report(
 ):
     report = ingestion_report(tmp_path / "report", change(random_candles(120)))
     assert len(page_contents(report)) >= 3
-
-
-def test_the_modeling_report_has_two_pages_and_its_charts(tmp_path: Path):
-    report = modeling_report(tmp_path / "report")
-    assert len(page_contents(report)) == 2
-    assert images_of(report.parent) == ["calibration", "importance", "log_loss_gain"]
-
-
-def test_a_model_without_scores_bins_or_splits_gets_boxes_instead_of_charts(tmp_path: Path):
-    report = modeling_report(
-        tmp_path / "report",
-        title_facts={},
-        metrics={},
-        calibration=pl.DataFrame(
-            {"mean_probability": [None], "up_share": [None], "n_rows": [0]},
-            schema={"mean_probability": pl.Float64, "up_share": pl.Float64, "n_rows": pl.Int64},
-        ),
-        importance=pl.DataFrame({"feature": ["log_return_1m"], "gain": [0.0]}),
-        verdict="refused because " * 400,
-        was_promoted=False,
-        source="replay",
-    )
-    assert images_of(report.parent) == []
-    assert all(AMBER_FILL in page for page in page_contents(report))
 
 
 def test_the_monitoring_report_draws_drift_its_history_and_live_scores(tmp_path: Path):
@@ -296,10 +228,11 @@ def test_values_that_are_all_missing_are_said_in_boxes(tmp_path: Path):
 def test_a_report_that_fails_leaves_neither_files_nor_open_fonts(tmp_path: Path):
     """Fonts of a report that failed before it was saved stayed open until collected."""
     # Matplotlib keeps the fonts of its charts open, once and for all.
-    modeling_report(tmp_path / "first")
+    modeling_report(tmp_path / "first", volatility=None, **NO_EVIDENCE)
     open_before = _open_fonts()
+    broken = direction(importance=pl.DataFrame({"feature": ["x"]}))
     with pytest.raises(ColumnNotFoundError) as raised:
-        modeling_report(tmp_path / "report", importance=pl.DataFrame({"feature": ["x"]}))
+        modeling_report(tmp_path / "report", direction=broken)
     assert [path.name for path in tmp_path.iterdir()] == ["first"]
     # The traceback keeps the report alive, so that only closing can have freed its files.
     assert raised.tb

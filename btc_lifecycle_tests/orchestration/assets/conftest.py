@@ -62,14 +62,14 @@ def first_champion(life: SmallLifecycle, trained: Metadata) -> ModelVersion:
 
 @pytest.fixture(scope="package")
 def registered_again(life: SmallLifecycle, first_champion: ModelVersion) -> Metadata:
-    return life.run("training_job", "production_model", "model_report")
+    return life.run("training_job", "production_model", "production_volatility", "model_report")
 
 
 @pytest.fixture(scope="package")
 def refused(life: SmallLifecycle, registered_again: Metadata) -> Metadata:
     """A candidate of one weak tree, whose own test rows begin among those the champion learnt from."""
     weak = trained_otherwise(
-        life.settings, split={"test_fraction": 0.4}, num_boost_round=1, learning_rate=0.01
+        life.settings, split={"n_folds": 1}, num_boost_round=1, learning_rate=0.01
     )
     return life.run("training_job", settings=weak)
 

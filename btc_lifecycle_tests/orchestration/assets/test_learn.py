@@ -12,7 +12,7 @@ import pytest
 from btc_lifecycle.adapters.registry import ModelVersion
 from btc_lifecycle.domain.learn.features import WARMUP_MIN
 from btc_lifecycle.domain.monitor.reference import Reference
-from btc_lifecycle.domain.tables import CANDLES, FEATURES, LABELS
+from btc_lifecycle.domain.tables import ALIAS_MOVES, CANDLES, FEATURES, LABELS
 from btc_lifecycle.orchestration.learning import DRIFT_REFERENCE
 from btc_lifecycle_tests.orchestration.small_lifecycle import (
     LIFECYCLE,
@@ -24,7 +24,7 @@ from btc_lifecycle_tests.orchestration.small_lifecycle import (
 
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
 
-HORIZON_MIN = LIFECYCLE.learn.horizon_min
+HORIZON_MIN = LIFECYCLE.learn.labels.horizon_min
 
 
 def test_features_start_after_their_warm_up(life: SmallLifecycle, trained: Metadata) -> None:
@@ -58,7 +58,8 @@ def test_the_first_candidate_that_beats_the_prior_serves(
     assert first_champion.version == decision["model_version"] == "1"
     assert decision["promoted"] is True
     assert scores["test_log_loss"] < scores["prior_log_loss"]
-    assert "beats the prior's" in decision["reason"]
+    assert decision["verdict"] == "promoted"
+    assert "beats prior by" in decision["reason"]
     assert first_champion.tags["verdict"] == "promoted"
     assert first_champion.tags["verdict_reason"] == decision["reason"]
 
@@ -80,9 +81,10 @@ def test_scores_rest_on_rows_whose_labels_nobody_trained_on(
     life: SmallLifecycle, first_champion: ModelVersion, trained: Metadata
 ) -> None:
     test_rows = _examples(life).filter(
-        pl.col("open_time") >= datetime.fromisoformat(first_champion.tags["trained_until"])
+        pl.col("open_time") >= datetime.fromisoformat(first_champion.tags["walked_from"])
     )
     assert trained["evaluation"]["test_n_rows"] == test_rows.height
+    assert first_champion.tags["trained_until"] <= first_champion.tags["test_from"]
     assert first_champion.metrics["test_log_loss"] == trained["evaluation"]["test_log_loss"]
 
 
@@ -121,7 +123,8 @@ def test_the_champion_is_judged_only_on_rows_after_its_training(
     )
     assert unseen_by_both.height < refused["evaluation"]["test_n_rows"]
     reason = refused["production_model"]["reason"]
-    assert f"on {unseen_by_both.height:,} unseen rows does not beat champion 1's" in reason
+    assert f"on {unseen_by_both.height:,} unseen rows of 2 days" in reason
+    assert reason.endswith("champion 1 stays")
 
 
 def test_both_decisions_are_reported_on(
@@ -146,8 +149,52 @@ def test_training_runs_end_finished_one_for_each_dagster_run(
     assert len({run.data.tags["dagster_run_id"] for run in runs}) == 2
 
 
+def test_the_volatility_s_candidate_goes_the_same_way(
+    life: SmallLifecycle, trained: Metadata, registered_again: Metadata
+) -> None:
+    """Its own registered model, with its own verdict; the direction's is not touched by it."""
+    made = trained["candidate_volatility"]
+    candidate = life.volatility_registry.candidate_of(made["mlflow_run_id"])
+    assert (candidate.name, candidate.version) == ("bitcoin-volatility", "1")
+    assert candidate.tags["predicts"] == "volatility"
+    assert candidate.tags["verdict"] == trained["production_volatility"]["verdict"]
+    assert candidate.metrics["test_mse"] == made["test_mse"]
+    assert {"har_mse", "last_value_mse"} <= set(made)
+    again = registered_again["production_volatility"]
+    assert again["model_version"] == "1"
+    assert again["verdict"] == candidate.tags["verdict"]
+
+
+def test_every_move_of_an_alias_is_kept_with_its_reason(
+    life: SmallLifecycle, first_champion: ModelVersion, refused: Metadata
+) -> None:
+    moves = life.warehouse.read(ALIAS_MOVES).filter(model_name="bitcoin-model", state="done")
+    told = moves.sort("moved_at").select("alias", "from_version", "to_version").rows()
+    assert told == [
+        ("candidate", None, "1"),
+        ("production", None, "1"),
+        ("candidate", "1", "2"),
+    ]
+    (promotion,) = moves.filter(alias="production").iter_rows(named=True)
+    assert promotion["reason"] == first_champion.tags["verdict_reason"]
+    assert promotion["actor"].startswith("training_job ")
+
+
+def test_a_version_tells_parameters_libraries_and_intervals(first_champion: ModelVersion) -> None:
+    metrics = first_champion.metrics
+    assert metrics["test_auc_low"] < metrics["test_auc"] < metrics["test_auc_high"]
+    assert {"delayed_auc", "logistic_auc", "test_net_bp"} <= set(metrics)
+    assert "lightgbm" in str(first_champion.tags.get("library_versions", first_champion.tags))
+
+
+def test_the_report_has_a_model_card_beside_it(trained: Metadata) -> None:
+    card = Path(trained["model_report"]["model_card"]).read_text("utf-8")
+    assert "synthetic" in card.lower()
+    assert trained["production_model"]["reason"] in card
+
+
 def _examples(life: SmallLifecycle) -> pl.DataFrame:
     """Return all labelled rows with every feature and a rise or a fall."""
     features, labels = life.warehouse.read(FEATURES), life.warehouse.read(LABELS)
-    joined = features.join(labels, on=["symbol", "open_time"])
+    joined = features.join(labels.drop("forward_log_volatility"), on=["symbol", "open_time"])
     return joined.drop_nulls().filter(pl.col("direction") != 0)
