@@ -16,11 +16,13 @@ TINY = {
     "labels.py": ["--candles", "3000", "--runs", "1"],
     "ingestion.py": ["--candles", "3000", "--runs", "1", "--throttled-s", "1"],
     "storage.py": ["--candles", "3000", "--runs", "1"],
+    "training.py": ["--days", "8"],
 }
 TOLD = {
     "features.py": ["ours: compute_features: peak", "pandas: rolling", "largest difference"],
     "labels.py": ["mlfinpy is left out", "triple barriers, 60 minutes", "pandas and a loop"],
     "ingestion.py": ["freqtrade is left out", "ours: backfill", "weight used in the busiest 60 s"],
+    "training.py": ["track: wall", "track: peak"],
     "storage.py": ["the last 90 days", "ours: store", "ours: ingest_new"],
 }
 

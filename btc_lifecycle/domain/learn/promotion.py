@@ -33,7 +33,7 @@ class PromotionPolicy:
 
     Attributes:
         min_rows: Fewest unseen rows to judge by: on a few, luck decides.
-        min_days: Fewest UTC days that they must be of.
+        min_days: Fewest UTC days that they must be of; one alone bounds nothing.
         min_confidence: Share of resampled days in which the mean loss must be below each baseline's.
         max_loss_increase: How much above the champion's the mean loss may be at the most, with a
             one-sided confidence of 95 %, as a share of the champion's.
@@ -46,8 +46,8 @@ class PromotionPolicy:
 
     def __post_init__(self) -> None:
         # ValueError, since the settings turn it into a message that names the file and the key.
-        if self.min_rows < 1 or self.min_days < 1:
-            raise ValueError("min_rows and min_days must be at least 1")
+        if self.min_rows < 1 or self.min_days < 2:
+            raise ValueError("min_rows must be at least 1, min_days at least 2")
         if not 0.5 <= self.min_confidence < 1.0:
             raise ValueError("min_confidence must be at least 0.5 and below 1")
         if not 0.0 <= self.max_loss_increase < 1.0:
@@ -136,9 +136,8 @@ def _against_baselines(
     for name, rival in losses.baselines.items():
         gain = rival - losses.candidate
         confidence = share_better(gain, losses.day, rng=rng)
-        is_beaten = gain.mean() > 0.0 and confidence >= min_confidence
         said = f"{name} by {gain.mean():+.5f} (in {confidence:.0%} of resamples)"
-        (beaten if is_beaten else unbeaten).append(said)
+        (beaten if confidence >= min_confidence else unbeaten).append(said)
     return ", ".join(beaten), ", ".join(unbeaten)
 
 

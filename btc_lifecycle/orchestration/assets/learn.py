@@ -13,7 +13,7 @@ from btc_lifecycle.adapters.registry import Registry
 from btc_lifecycle.adapters.warehouse import Warehouse
 from btc_lifecycle.domain.learn.evaluation import as_metrics
 from btc_lifecycle.domain.learn.features import WARMUP_MIN, compute_features
-from btc_lifecycle.domain.learn.heads import DIRECTION_HEAD, VOLATILITY_HEAD
+from btc_lifecycle.domain.learn.heads import DIRECTION_HEAD, VOLATILITY_HEAD, Head
 from btc_lifecycle.domain.learn.labels import compute_labels
 from btc_lifecycle.domain.monitor.reference import make_reference
 from btc_lifecycle.domain.tables import FEATURES, LABELS
@@ -23,7 +23,6 @@ from btc_lifecycle.orchestration.assets.common import (
     report_folder,
 )
 from btc_lifecycle.orchestration.candidates import (
-    Decision,
     judge_candidate,
     log_trained,
     score_candidate,
@@ -32,7 +31,7 @@ from btc_lifecycle.orchestration.candidates import (
 from btc_lifecycle.orchestration.columns import lineage_of_features, lineage_of_labels, schema_of
 from btc_lifecycle.orchestration.inline_chart import interval_chart
 from btc_lifecycle.orchestration.learning import DRIFT_REFERENCE, Tables
-from btc_lifecycle.settings import Settings
+from btc_lifecycle.settings import LearnSettings, Settings
 
 CANDIDATE_RUNS = "candidate_runs"
 VOLATILITY_RUNS = "volatility_runs"
@@ -170,15 +169,14 @@ def production_model(
     labels: pl.DataFrame,
 ) -> dg.MaterializeResult[None]:
     """The direction's version that serves: the candidate, if it earned that on unseen rows."""
-    decision = judge_candidate(
+    return _judged(
+        context,
         DIRECTION_HEAD,
         Tables(features=features, labels=labels, source=warehouse.source()),
         registry=registry,
         run_id=candidate_model,
         learn=settings.lifecycle.learn,
-        actor=f"{context.run.job_name} {context.run.run_id}",
     )
-    return _decided(context, decision)
 
 
 @dg.asset(group_name="learn", pool=WAREHOUSE_POOL, kinds={"mlflow"})
@@ -192,15 +190,14 @@ def production_volatility(
     labels: pl.DataFrame,
 ) -> dg.MaterializeResult[None]:
     """The volatility's version that serves: the candidate, if it earned that on unseen rows."""
-    decision = judge_candidate(
+    return _judged(
+        context,
         VOLATILITY_HEAD,
         Tables(features=features, labels=labels, source=warehouse.source()),
         registry=volatility_registry,
         run_id=candidate_volatility,
         learn=settings.lifecycle.learn,
-        actor=f"{context.run.job_name} {context.run.run_id}",
     )
-    return _decided(context, decision)
 
 
 @dg.asset(
@@ -257,7 +254,19 @@ def _folds(scores: pl.DataFrame, *, rival: str, score: str, title: str) -> dg.Ma
     )
 
 
-def _decided(context: dg.AssetExecutionContext, decision: Decision) -> dg.MaterializeResult[None]:
+def _judged(
+    context: dg.AssetExecutionContext,
+    head: Head,
+    tables: Tables,
+    *,
+    registry: Registry,
+    run_id: str,
+    learn: LearnSettings,
+) -> dg.MaterializeResult[None]:
+    actor = f"{context.run.job_name} {context.run.run_id}"
+    decision = judge_candidate(
+        head, tables, registry=registry, run_id=run_id, learn=learn, actor=actor
+    )
     context.log.info("version %s: %s", decision.version.version, decision.reason)
     return dg.MaterializeResult(
         metadata={

@@ -181,7 +181,7 @@ def test_losses_of_other_rows_are_refused(changes):
     ("name", "value"),
     [
         ("min_rows", 0),
-        ("min_days", 0),
+        ("min_days", 1),
         ("min_confidence", 0.49),
         ("min_confidence", 1.0),
         ("max_loss_increase", -0.1),
