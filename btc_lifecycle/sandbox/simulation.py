@@ -107,7 +107,9 @@ def simulate_day(
     shocks = _FLOW_SHOCK_SHARE * normal[3] + math.sqrt(1 - _FLOW_SHOCK_SHARE**2) * normal[4]
     shocks += np.where(uniform[0] < _JUMPS_PER_DAY / DAY_MIN, _JUMP_SIZE * normal[5], 0.0)
     flow_before = np.concatenate(([before.flow], flow[:-1]))
-    log_return = volatility * (_FLOW_EFFECT * factors.flow_effect * flow_before + shocks)
+    # Two thirds: over a day the square of busyness has the mean 3/2.
+    flow_effect = _FLOW_EFFECT * _busyness(open_ms) ** 2 * (2 / 3) * factors.flow_effect
+    log_return = volatility * (flow_effect * flow_before + shocks)
     log_close = before.log_close + np.cumsum(log_return)
 
     log_closes = np.concatenate(([before.log_close], log_close))
@@ -132,11 +134,19 @@ def simulate_day(
 
 def _season(open_ms: npt.NDArray[np.int64]) -> Floats:
     """Return the log factor of the time of day and week on volatility: busy at 14:30 UTC."""
-    minute_of_day = (open_ms // MINUTE_MS) % DAY_MIN
     is_weekend = (open_ms // DAY_MS + _EPOCH_WEEKDAY) % 7 >= 5
-    daily = 0.3 * np.cos(2 * np.pi * (minute_of_day - _BUSIEST_MINUTE) / DAY_MIN)
-    season: Floats = daily - np.where(is_weekend, 0.3, 0.0)
+    season: Floats = 0.3 * (_busyness(open_ms) - 1.0) - np.where(is_weekend, 0.3, 0.0)
     return season
+
+
+def _busyness(open_ms: npt.NDArray[np.int64]) -> Floats:
+    """Return 2 at 14:30 UTC and 0 twelve hours later: flow moves prices when America trades.
+
+    That makes the effect of flow one that no weighted sum of features tells.
+    """
+    minute_of_day = (open_ms // MINUTE_MS) % DAY_MIN
+    busyness: Floats = 1.0 + np.cos(2 * np.pi * (minute_of_day - _BUSIEST_MINUTE) / DAY_MIN)
+    return busyness
 
 
 def _autoregression(shocks: Floats, last: float, *, persistence: float) -> Floats:

@@ -274,7 +274,8 @@ class TestArtifacts:
         assert version.tags["predicts"] == head.name
 
     def test_a_search_is_logged_as_runs_beneath_its_candidate(self, registry, tables) -> None:
-        tuned = learning(tuning=TuningPolicy(n_trials=2))
+        slow = replace(LEARN.training, learning_rate=1e-4)
+        tuned = learning(tuning=TuningPolicy(n_trials=2), training=slow)
         run_id = log(registry, tables, learn=tuned)
         client = mlflow.MlflowClient(registry.tracking_uri, registry.tracking_uri)
         experiment = client.get_experiment_by_name(registry.experiment)
@@ -289,7 +290,7 @@ class TestArtifacts:
         assert losses["trial 0"] <= losses["trial 1"]
         best = next(run for run in trials if run.data.tags["mlflow.runName"] == "trial 0")
         chosen = client.get_run(run_id).data.params
-        assert chosen["num_leaves"] == best.data.params["num_leaves"]
+        assert chosen["learning_rate"] == best.data.params["learning_rate"] != "0.0001"
         assert registry.newest_candidate_run() == run_id
 
 

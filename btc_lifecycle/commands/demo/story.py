@@ -32,7 +32,7 @@ MARKET_NOW = datetime(2025, 3, 3, tzinfo=UTC)
 CALM_DAYS = 1
 """How long the service predicts before the market changes."""
 
-CHANGED_DAYS = 20
+CHANGED_DAYS = 22
 """How long it predicts afterwards: longer than the cooldown after the first training."""
 
 _PAGE_ROWS = 1000
@@ -107,7 +107,7 @@ def predict_calm(demo: Demo) -> str:
 
 
 def change_market(demo: Demo) -> str:
-    """Order flow turns against the price, volatility and volume treble; the service predicts on."""
+    """Order flow turns against the price, and all grows; the service predicts on."""
     changed_at = demo.now
     demo.world.change_regime(changed_at)
     n_rows = _live(demo, days=CHANGED_DAYS)

@@ -21,6 +21,7 @@ from btc_lifecycle.domain.errors import LifecycleError, NeighbourUnavailableErro
 from btc_lifecycle.settings import ROOT
 
 WINDOW_DAYS = 28
+N_FOLDS = 2
 """The demo learns from four weeks, so that a new regime fills most of them after twenty days."""
 
 _START_WAIT_S = 60.0
@@ -95,14 +96,14 @@ class World:
         post(f"{self.exchange_url}/sandbox/clock", {"now": time_.isoformat()})
 
     def change_regime(self, starts_at: datetime) -> dict[str, Any]:
-        """Turn the market's order flow against the price and treble its volatility and volume."""
+        """Turn the market's order flow against the price, twice as strong; treble volatility and volume."""
         return post(
             f"{self.exchange_url}/sandbox/regime",
             {
                 "starts_at": starts_at.isoformat(),
                 "volatility_factor": 3.0,
                 "volume_factor": 3.0,
-                "flow_effect_factor": -1.0,
+                "flow_effect_factor": -2.0,
             },
         )
 
@@ -174,6 +175,8 @@ def _write_configuration(folder: Path) -> None:
     ingest = json.loads((ROOT / "config" / "bitcoin_ingest.json").read_text(encoding="utf-8"))
     lifecycle = json.loads((ROOT / "config" / "lifecycle.json").read_text(encoding="utf-8"))
     lifecycle["learn"]["window_days"] = WINDOW_DAYS
+    # A month in five folds would leave two days to judge a candidate by, which is luck.
+    lifecycle["learn"]["split"]["n_folds"] = N_FOLDS
     for name, content in {"bitcoin_ingest": ingest, "lifecycle": lifecycle}.items():
         path = folder / "config" / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)

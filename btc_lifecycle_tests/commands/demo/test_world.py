@@ -89,7 +89,7 @@ def test_the_exchange_leaps_changes_regime_and_ends_with_the_world(tmp_path: Pat
         world.leap(NOW + timedelta(days=1))
         assert get(f"{world.exchange_url}/sandbox/state")["now"][:10] == "2025-03-04"
         changed = world.change_regime(NOW + timedelta(days=2))
-        assert changed["regimes"][0]["flow_effect_factor"] == -1.0
+        assert changed["regimes"][0]["flow_effect_factor"] == -2.0
     with pytest.raises(NeighbourUnavailableError):
         get(f"{world.exchange_url}/sandbox/state")
 
