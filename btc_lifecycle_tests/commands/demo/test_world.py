@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def test_every_place_is_kept_to_the_folder_whatever_a_dotenv_file_says(
     assert settings.model_uri == "models:/bitcoin-model@production"
 
 
-def test_the_configuration_is_the_shipped_one_but_for_a_shorter_window(
+def test_the_configuration_is_the_shipped_one_but_for_a_shorter_window_and_fewer_folds(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of_demo = load_settings()
@@ -72,8 +73,12 @@ def test_the_configuration_is_the_shipped_one_but_for_a_shorter_window(
     shipped = load_settings()
     assert of_demo.ingest == shipped.ingest
     assert of_demo.lifecycle.monitor == shipped.lifecycle.monitor
-    window = {"window_days": world_module.WINDOW_DAYS}
-    assert of_demo.lifecycle.learn == shipped.lifecycle.learn.model_copy(update=window)
+    learn = shipped.lifecycle.learn
+    changes = {
+        "window_days": world_module.WINDOW_DAYS,
+        "split": replace(learn.split, n_folds=world_module.N_FOLDS),
+    }
+    assert of_demo.lifecycle.learn == learn.model_copy(update=changes)
 
 
 def test_exchange_and_service_listen_on_this_machine_on_ports_of_their_own(world: World) -> None:

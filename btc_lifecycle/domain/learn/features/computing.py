@@ -59,12 +59,14 @@ def compute_features(candles: pl.DataFrame) -> pl.DataFrame:
 def _known_values(block: CandleBlock) -> dict[str, Values]:
     """Return each feature, NaN where its window spans a gap or its formula has no finite value."""
     known: dict[str, Values] = {}
+    reaches = {n: block.consecutive_min >= n for n in {entry.window_min for entry in CATALOGUE}}
     # A window without volume or without a move divides by zero, which is no mistake.
     with np.errstate(all="ignore"):
         for entry in CATALOGUE:
             values = FORMULAS[entry.name](block)
-            is_known = np.isfinite(values) & (block.consecutive_min >= entry.window_min)
-            known[entry.name] = np.where(is_known, values, np.nan)
+            is_known = np.isfinite(values) & reaches[entry.window_min]
+            # In most blocks nothing is missing, and a copy of each column would be for nothing.
+            known[entry.name] = values if is_known.all() else np.where(is_known, values, np.nan)
     return known
 
 
