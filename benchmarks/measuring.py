@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from btc_lifecycle.domain.tables import CANDLES
 from btc_lifecycle.sandbox.clock import SandboxClock
 from btc_lifecycle.sandbox.market import as_ms
 from btc_lifecycle.sandbox.server import RequestRecord, SandboxExchange
@@ -101,6 +103,19 @@ def made_up_candles(*, start: datetime, n: int) -> pl.DataFrame:
             "taker_buy_quote": np.round(volume / 2 * close, 5),
         }
     )
+
+
+def read_months(folder: Path, *, first: str = "", last: str = "9999") -> pl.DataFrame:
+    """Return the months' candles of Parquet files, with the columns of the table of candles."""
+    paths = [path for path in sorted(folder.glob("*.parquet")) if first <= path.stem <= last]
+    if not paths:
+        raise FileNotFoundError(f"no month from {first} to {last} in {folder}")
+    months = pl.concat((pl.read_parquet(path) for path in paths), how="vertical_relaxed")
+    known = months.with_columns(symbol=pl.lit(SYMBOL))
+    return known.select(
+        (pl.col(name) if name in known.columns else pl.lit(None)).cast(dtype).alias(name)
+        for name, dtype in CANDLES.schema.items()
+    ).sort("open_time")
 
 
 @dataclass(kw_only=True)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import typer
+from measuring import read_months
 from results_page import DirectionRow, LeakRow, Results, VolatilityRow
 
 from btc_lifecycle.domain.learn.evaluation import rank_auc
@@ -23,12 +24,10 @@ from btc_lifecycle.domain.learn.features import available_features, compute_feat
 from btc_lifecycle.domain.learn.heads import DIRECTION_HEAD, VOLATILITY_HEAD, Head
 from btc_lifecycle.domain.learn.labels import VOLATILITY_HORIZON_MIN, LabelPolicy, compute_labels
 from btc_lifecycle.domain.learn.walk import Recipe, walk
-from btc_lifecycle.domain.tables import CANDLES
 from btc_lifecycle.settings import ROOT, LearnSettings, LifecycleSettings, read_config
 
 HORIZONS = (1, 5, 15, 60)
 LEAK_HORIZONS = (15, 60)
-SYMBOL = "BTC/USDT"
 _N_WORKERS = 2
 
 _LEAK_FOLDS = 5
@@ -124,19 +123,6 @@ def main(
     )
     out.write_text(found.page(), encoding="utf-8")
     typer.echo(f"written: {out}")
-
-
-def read_months(folder: Path, *, first: str, last: str) -> pl.DataFrame:
-    """Return the months' candles, with the columns of the table of candles."""
-    paths = [path for path in sorted(folder.glob("*.parquet")) if first <= path.stem <= last]
-    if not paths:
-        raise typer.BadParameter(f"no month from {first} to {last} in {folder}")
-    months = pl.concat((pl.read_parquet(path) for path in paths), how="vertical_relaxed")
-    known = months.with_columns(symbol=pl.lit(SYMBOL))
-    return known.select(
-        (pl.col(name) if name in known.columns else pl.lit(None)).cast(dtype).alias(name)
-        for name, dtype in CANDLES.schema.items()
-    ).sort("open_time")
 
 
 def direction_rows(history: History, horizon_min: int) -> list[DirectionRow]:

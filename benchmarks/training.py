@@ -14,7 +14,7 @@ from typing import Annotated
 
 import polars as pl
 import typer
-from measuring import SYMBOL, Figure, Timed, made_up_candles, show
+from measuring import Figure, Timed, made_up_candles, read_months, show
 
 from btc_lifecycle.adapters.warehouse import Warehouse
 from btc_lifecycle.domain.tables import CANDLES
@@ -48,17 +48,6 @@ def main(
         Figure(name="track: peak of the process", unit="GB", values=peaks_gb, aim=AIM_GB),
     ]
     show(f"{candles.height:,} candles, two heads of five folds", figures)
-
-
-def read_months(folder: Path) -> pl.DataFrame:
-    """Return the months' candles, with the columns of the table of candles."""
-    months = pl.concat(
-        (pl.read_parquet(path) for path in sorted(folder.glob("*.parquet"))),
-        how="vertical_relaxed",
-    ).with_columns(symbol=pl.lit(SYMBOL))
-    return months.select(pl.col(name).cast(dtype) for name, dtype in CANDLES.schema.items()).sort(
-        "open_time"
-    )
 
 
 def prepare(folder: Path, candles: pl.DataFrame, *, days: int) -> dict[str, str]:

@@ -1,8 +1,10 @@
 """What the modeling report is made of: both candidates' scores, what they use, what was decided."""
 
 import json
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -19,6 +21,9 @@ from btc_lifecycle.domain.learn.training import contributions
 from btc_lifecycle.orchestration.candidates import PREDICTED, SCORES, read_parquet
 from btc_lifecycle.orchestration.learning import Tables, span_of, unseen_rows
 from btc_lifecycle.settings import LearnSettings
+
+if TYPE_CHECKING:
+    from lightgbm import Booster
 
 _N_EXPLAINED = 500
 """Unseen rows whose predictions are taken apart: enough for the eye, done in a second."""
@@ -37,77 +42,77 @@ def report_candidates(
     made_at: datetime,
 ) -> Path:
     """Return the path of the report's PDF, with the model card beside it."""
-    predicted = read_parquet(registry, direction.run_id, PREDICTED)
+    title = f"Direction of the next {direction.tags['horizon_min']} minutes"
+    of_direction = _examine(DIRECTION_HEAD, direction, registry, tables=tables, title=title)
+    of_volatility = _examine(
+        VOLATILITY_HEAD, volatility, registry, tables=tables, title="Volatility of the next hour"
+    )
+    predicted = of_direction.predicted
     with_regime = predicted.join(
         tables.features.select("symbol", "open_time", _REGIME),
         on=["symbol", "open_time"],
         how="left",
     )
-    explained = {
-        head.name: _explained(head, version, registry=registry, tables=tables)
-        for head, version in ((DIRECTION_HEAD, direction), (VOLATILITY_HEAD, volatility))
-    }
-    title = f"Direction of the next {direction.tags['horizon_min']} minutes"
     return write_modeling_report(
         folder,
-        direction=_head_report(direction, registry, title=title, explained=explained["direction"]),
-        volatility=_head_report(
-            volatility,
-            registry,
-            title="Volatility of the next hour",
-            explained=explained["volatility"],
-        ),
+        direction=of_direction.report,
+        volatility=of_volatility.report,
         calibration=calibration_curve(
             predicted["model"].to_numpy(), predicted["direction"].to_numpy()
         ),
         by_hour=scores_by_hour(predicted),
         by_regime=scores_by_volatility(with_regime),
-        contributions=explained["direction"],
+        contributions=of_direction.contributions,
         cost_bp=2.0 * learn.trading.taker_cost_bp,
         source=direction.tags["source"],
         made_at=made_at,
     )
 
 
-def _head_report(
-    version: ModelVersion, registry: Registry, *, title: str, explained: pl.DataFrame
-) -> HeadReport:
-    is_registered = version.version != UNREGISTERED
+@dataclass(frozen=True, kw_only=True)
+class _Examined:
+    """What a candidate's run and a look into its model came to."""
+
+    report: HeadReport
+    contributions: pl.DataFrame
+    predicted: pl.DataFrame
+
+
+def _examine(
+    head: Head, version: ModelVersion, registry: Registry, *, tables: Tables, title: str
+) -> _Examined:
+    # Once for all that is told: loading tries the model out in another process.
     booster = registry.load_booster(version)
-    gain = booster.feature_importance(importance_type="gain")
-    importance = pl.DataFrame({"feature": booster.feature_name(), "gain": gain / (gain.sum() or 1)})
-    used = explained.group_by("feature").agg(
-        mean_abs_contribution=pl.col("contribution").abs().mean()
-    )
-    return HeadReport(
+    predicted = read_parquet(registry, version.run_id, PREDICTED)
+    explained = _explained(booster, unseen_rows(head, tables, version))
+    is_registered = version.version != UNREGISTERED
+    report = HeadReport(
         title=title,
         version=f"{version.name} {version.version}" if is_registered else "not registered",
         facts=_facts(version),
         scores=read_parquet(registry, version.run_id, SCORES),
         outcome=version.tags.get("verdict", "not decided"),
         verdict=version.tags.get("verdict_reason", "nobody has decided yet; run ./task register"),
-        importance=importance.join(used, on="feature", how="left"),
-        n_days=_n_days(registry, version),
+        importance=_importance(booster, explained),
+        n_days=predicted["open_time"].dt.date().n_unique(),
     )
+    return _Examined(report=report, contributions=explained, predicted=predicted)
 
 
-def _n_days(registry: Registry, version: ModelVersion) -> int:
-    predicted = read_parquet(registry, version.run_id, PREDICTED)
-    return predicted["open_time"].dt.date().n_unique()
+def _importance(booster: "Booster", explained: pl.DataFrame) -> pl.DataFrame:
+    gain = booster.feature_importance(importance_type="gain")
+    shares = pl.DataFrame({"feature": booster.feature_name(), "gain": gain / (gain.sum() or 1)})
+    used = explained.group_by("feature").agg(
+        mean_abs_contribution=pl.col("contribution").abs().mean()
+    )
+    return shares.join(used, on="feature", how="left")
 
 
-def _explained(
-    head: Head,
-    version: ModelVersion,
-    *,
-    registry: Registry,
-    tables: Tables,
-) -> pl.DataFrame:
+def _explained(booster: "Booster", unseen: pl.DataFrame) -> pl.DataFrame:
     """Return what each feature added to some unseen predictions: feature, value_rank, contribution."""
-    unseen = unseen_rows(head, tables, version)
     rows = unseen.gather_every(max(1, unseen.height // _N_EXPLAINED)).head(_N_EXPLAINED)
-    names = version.feature_names
-    added = contributions(registry.load_booster(version), rows, feature_names=names)
+    names = booster.feature_name()
+    added = contributions(booster, rows, feature_names=names)
     parts = [
         pl.DataFrame(
             {

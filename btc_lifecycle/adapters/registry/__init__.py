@@ -9,15 +9,12 @@ from __future__ import annotations
 from btc_lifecycle.adapters.registry.records import (
     CANDIDATE_ALIAS,
     CHAMPION_ALIAS,
-    DEFERRED,
     EXPERIMENT,
     FINAL_VERDICTS,
     HOW_TO_TRAIN,
     LIBRARIES_TAG,
     MODEL_NAME,
     PREVIOUS_ALIAS,
-    PROMOTED,
-    REFUSED,
     ROLLED_BACK,
     UNREGISTERED,
     VOLATILITY_MODEL_NAME,
@@ -26,6 +23,7 @@ from btc_lifecycle.adapters.registry.records import (
     ModelVersion,
 )
 from btc_lifecycle.adapters.registry.registry import Registry
+from btc_lifecycle.domain.learn.promotion import DEFERRED, PROMOTED, REFUSED
 
 __all__ = [
     "CANDIDATE_ALIAS",

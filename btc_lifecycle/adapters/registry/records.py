@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal, Protocol
 
 from btc_lifecycle.domain.errors import ConfigurationError
+from btc_lifecycle.domain.learn.promotion import REFUSED
 
 EXPERIMENT = "bitcoin-lifecycle"
 MODEL_NAME = "bitcoin-model"
@@ -17,9 +18,6 @@ CHAMPION_ALIAS = "production"
 CANDIDATE_ALIAS = "candidate"
 PREVIOUS_ALIAS = "previous"
 
-PROMOTED = "promoted"
-REFUSED = "refused"
-DEFERRED = "deferred"
 ROLLED_BACK = "rolled back"
 FINAL_VERDICTS = frozenset({REFUSED, ROLLED_BACK})
 """Verdicts that asking again does not change: such a version is never promoted."""

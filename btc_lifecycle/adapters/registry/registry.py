@@ -12,15 +12,12 @@ from btc_lifecycle.adapters.registry.candidates import CandidateRuns
 from btc_lifecycle.adapters.registry.records import (
     CANDIDATE_ALIAS,
     CHAMPION_ALIAS,
-    DEFERRED,
     EXPERIMENT,
     FINAL_VERDICTS,
     HOW_TO_TRAIN,
     MODEL_NAME,
     MODEL_URI_TAG,
     PREVIOUS_ALIAS,
-    PROMOTED,
-    REFUSED,
     ROLLED_BACK,
     UNREGISTERED,
     VERDICT_REASON_TAG,
@@ -33,6 +30,7 @@ from btc_lifecycle.adapters.registry.records import (
 )
 from btc_lifecycle.adapters.registry.store import MlflowStore
 from btc_lifecycle.domain.errors import DataError, NothingToServeError
+from btc_lifecycle.domain.learn.promotion import DEFERRED, PROMOTED, REFUSED
 
 if TYPE_CHECKING:
     from lightgbm import Booster

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,33 @@ _LOG_RETURN = re.compile(r"log_return_(\d+)m")
 
 
 @dataclass(frozen=True, kw_only=True)
-class DirectionBaselines:
+class _Numbers:
+    """Fitted numbers, which JSON keeps to the last bit; tuples are lists there."""
+
+    def to_json(self) -> dict[str, object]:
+        """Return the baselines as JSON values."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Return the baselines that ``to_json`` gave.
+
+        Raises:
+            DataError: If a part is missing or unknown.
+        """
+        try:
+            return cls(**{n: tuple(v) if isinstance(v, list) else v for n, v in document.items()})
+        except TypeError as error:
+            raise DataError(
+                f"baselines are damaged: {error}", hint="train the model version anew"
+            ) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectionBaselines(_Numbers):
     """Rivals that give probabilities of a rise: prior, contrarian and logistic.
 
     Attributes:
@@ -58,22 +84,6 @@ class DirectionBaselines:
     coefficients: tuple[float, ...]
     intercept: float
 
-    def to_json(self) -> dict[str, object]:
-        """Return the baselines as JSON values."""
-        return _to_json(asdict(self))
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> DirectionBaselines:
-        """Return the baselines that ``to_json`` gave.
-
-        Raises:
-            DataError: If a part is missing or unknown.
-        """
-        try:
-            return cls(**_from_json(document))
-        except TypeError as error:
-            raise _damaged(error) from error
-
     def predict(self, rows: pl.DataFrame) -> dict[str, Floats]:
         """Return each rival's probability of a rise for each row.
 
@@ -97,7 +107,7 @@ class DirectionBaselines:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VolatilityBaselines:
+class VolatilityBaselines(_Numbers):
     """Rivals that give log volatilities: HAR, and the last hour's as the next hour's.
 
     Attributes:
@@ -107,22 +117,6 @@ class VolatilityBaselines:
 
     intercept: float
     coefficients: tuple[float, ...]
-
-    def to_json(self) -> dict[str, object]:
-        """Return the baselines as JSON values."""
-        return _to_json(asdict(self))
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> VolatilityBaselines:
-        """Return the baselines that ``to_json`` gave.
-
-        Raises:
-            DataError: If a part is missing or unknown.
-        """
-        try:
-            return cls(**_from_json(document))
-        except TypeError as error:
-            raise _damaged(error) from error
 
     def predict(self, rows: pl.DataFrame) -> dict[str, Floats]:
         """Return each rival's log volatility for each row.
@@ -269,15 +263,3 @@ def _known(rows: pl.DataFrame, columns: Sequence[str]) -> Floats:
             hint="give only rows whose features and outcomes are all known",
         )
     return values
-
-
-def _to_json(fields: dict[str, Any]) -> dict[str, object]:
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in fields.items()}
-
-
-def _from_json(document: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in document.items()}
-
-
-def _damaged(error: TypeError) -> DataError:
-    return DataError(f"baselines are damaged: {error}", hint="train the model version anew")

@@ -77,7 +77,6 @@ class Head:
         fit_baselines: Fits the rivals on the rows to train on.
         read_baselines: Makes them again from their numbers.
         losses: Each row's loss of predictions; lower is better.
-        loss_name: What that loss is called.
         score: Makes the SCORES of a frame with a prediction of each rival.
         score_to_have: Metric without which a candidate was never scored.
     """
@@ -88,7 +87,6 @@ class Head:
     fit_baselines: _Fit
     read_baselines: Callable[[Mapping[str, object]], Baselines]
     losses: Callable[[Floats, pl.DataFrame], Floats]
-    loss_name: str
     score: _Score
     score_to_have: str
 
@@ -114,7 +112,6 @@ DIRECTION_HEAD = Head(
     fit_baselines=fit_direction_baselines,
     read_baselines=DirectionBaselines.from_json,
     losses=lambda prediction, rows: log_losses(prediction, rows["direction"].to_numpy()),
-    loss_name="log-loss",
     score=score_direction,
     score_to_have="test_log_loss",
 )
@@ -127,7 +124,6 @@ VOLATILITY_HEAD = Head(
     losses=lambda prediction, rows: squared_errors(
         prediction, rows["forward_log_volatility"].to_numpy()
     ),
-    loss_name="squared error",
     score=_score_volatility,
     score_to_have="test_mse",
 )
