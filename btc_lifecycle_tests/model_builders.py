@@ -58,10 +58,14 @@ def log_candidate(
 
 
 def promote_new(
-    registry: Registry, *, seed: int = 0, feature_names: Sequence[str] = FEATURES
+    registry: Registry,
+    *,
+    seed: int = 0,
+    tags: dict[str, str] | None = None,
+    feature_names: Sequence[str] = FEATURES,
 ) -> ModelVersion:
     """Return a new champion."""
-    run_id = log_candidate(registry, seed=seed, feature_names=feature_names)
+    run_id = log_candidate(registry, seed=seed, tags=tags, feature_names=feature_names)
     number = registry.register(run_id, actor=ACTOR)
     registry.conclude(number, PROMOTED, reason="it is better", actor=ACTOR)
     champion = registry.champion()

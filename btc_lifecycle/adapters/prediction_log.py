@@ -6,22 +6,21 @@ meets at most one torn line per file: the last one of a process that was killed.
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
-import threading
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
+import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from btc_lifecycle.adapters import clock
+from btc_lifecycle.adapters.lines import Lines
 
 _FILES = "predictions-*.jsonl"
-_MAX_QUEUED_ROWS = 20_000
+_MAX_QUEUED_BYTES = 16 * 1024 * 1024
 
 
 def _with_offset(text: str) -> str:
@@ -60,74 +59,42 @@ class PredictionLog:
         self,
         folder: Path,
         *,
-        max_queued_rows: int = _MAX_QUEUED_ROWS,
+        max_queued_bytes: int = _MAX_QUEUED_BYTES,
         now: Callable[[], datetime] = clock.now,
     ) -> None:
-        self._folder, self._max_queued_rows, self._now = folder, max_queued_rows, now
+        self._folder, self._now = folder, now
         self._token = secrets.token_hex(4)
-        self._queue: deque[Mapping[str, object]] = deque()
-        self._n_unwritten = 0
-        self._n_dropped = 0
-        self._is_closed = False
-        self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._write_all, name="prediction-log", daemon=True)
-        self._thread.start()
+        self._lines = Lines(self._write, max_bytes=max_queued_bytes)
 
     @property
     def dropped(self) -> int:
         """How many records are lost to a full queue, a failed write, or a value JSON cannot hold."""
-        return self._n_dropped
+        return self._lines.dropped
 
     def append(self, records: Sequence[Mapping[str, object]]) -> None:
         """Queue records, all or none; never waits and never raises."""
-        with self._changed:
-            if self._is_closed or self._n_unwritten + len(records) > self._max_queued_rows:
-                self._n_dropped += len(records)
-                return
-            self._queue.extend(records)
-            self._n_unwritten += len(records)
-            self._changed.notify_all()
+        lines = [line for line in map(_encode, records) if line is not None]
+        self._lines.append(lines)
+        if len(lines) < len(records):
+            self._lines.drop(len(records) - len(lines))
 
-    def flush(self, *, timeout_seconds: float = 10.0) -> bool:
+    def flush(self, *, timeout_s: float = 10.0) -> bool:
         """Return whether everything queued was written or dropped within the time."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self._n_unwritten == 0, timeout_seconds)
+        return self._lines.flush(timeout_s=timeout_s)
 
     def close(self) -> None:
         """Write what is queued and stop; records that come later are dropped."""
-        with self._changed:
-            self._is_closed = True
-            self._changed.notify_all()
-        self._thread.join(timeout=10.0)
+        self._lines.close()
 
-    def _write_all(self) -> None:
-        while batch := self._next_batch():
-            n_lost = self._write(batch)
-            with self._changed:
-                self._n_dropped += n_lost
-                self._n_unwritten -= len(batch)
-                self._changed.notify_all()
-
-    def _next_batch(self) -> list[Mapping[str, object]]:
-        """Wait for records; none means that the log was closed and everything is written."""
-        with self._changed:
-            self._changed.wait_for(lambda: bool(self._queue) or self._is_closed)
-            batch = list(self._queue)
-            self._queue.clear()
-            return batch
-
-    def _write(self, batch: list[Mapping[str, object]]) -> int:
-        """Return how many records of a batch were lost."""
-        lines = [line for line in map(_encode, batch) if line is not None]
+    def _write(self, lines: bytes) -> None:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with self._path().open("ab", buffering=0) as file:
-                _write_whole(file.fileno(), b"".join(lines))
+                _write_whole(file.fileno(), lines)
         except OSError:
             # The failed write may have left half a line, which the next one must not continue.
             self._token = secrets.token_hex(4)
-            return len(batch)
-        return len(batch) - len(lines)
+            raise
 
     def _path(self) -> Path:
         return (
@@ -154,8 +121,8 @@ def read_prediction_log(folder: Path) -> tuple[list[dict[str, object]], int]:
 
 def _encode(record: Mapping[str, object]) -> bytes | None:
     try:
-        return json.dumps(dict(record), allow_nan=False, separators=(",", ":")).encode() + b"\n"
-    except (TypeError, ValueError):
+        return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:
         return None
 
 

@@ -15,7 +15,12 @@ from btc_lifecycle.settings.loading import (
     read_config,
     read_places,
 )
-from btc_lifecycle.settings.sections import IngestSettings, LearnSettings, LifecycleSettings
+from btc_lifecycle.settings.sections import (
+    IngestSettings,
+    LearnSettings,
+    LifecycleSettings,
+    ServeSettings,
+)
 
 __all__ = [
     "ROOT",
@@ -23,6 +28,7 @@ __all__ = [
     "LearnSettings",
     "LifecycleSettings",
     "Places",
+    "ServeSettings",
     "Settings",
     "dagster_dir",
     "load_settings",

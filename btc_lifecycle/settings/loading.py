@@ -59,6 +59,11 @@ class Settings:
         return self.data_dir / "feature_store" / "ingestion_stats.json"
 
     @property
+    def online_dir(self) -> Path:
+        """Where the newest features of each symbol lie for the service."""
+        return self.data_dir / "online"
+
+    @property
     def exchange_state_dir(self) -> Path:
         """Where processes tell each other of request weight and of pauses the exchange asked for."""
         return self.data_dir / "exchange"

@@ -130,6 +130,36 @@ class MonitorSettings(Section):
     retraining: RetrainingPolicy
 
 
+class ServeSettings(Section):
+    """What the service takes, and how old the features may be that it predicts from."""
+
+    max_feature_age_s: float = Field(
+        default=180.0,
+        gt=0,
+        description="seconds since the newest candle closed, beyond which it is not predicted from",
+    )
+    max_rows: int = Field(default=1000, ge=1, description="rows that one request may hold")
+    max_body_bytes: int = Field(
+        default=2 * 1024 * 1024, ge=1024, description="bytes that the body of a request may have"
+    )
+    body_timeout_s: float = Field(
+        default=5.0, gt=0, description="seconds within which the body of a request must arrive"
+    )
+    max_concurrent_requests: int = Field(
+        default=128,
+        ge=1,
+        description="requests worked on at once, the others are told to come again",
+    )
+    requests_per_minute: int | None = Field(
+        default=None,
+        ge=1,
+        description="requests that one address may make; null: as many as it likes",
+    )
+    access_log: bool = Field(
+        default=True, description="whether each request leaves a line of JSON on standard output"
+    )
+
+
 class UpkeepSettings(Section):
     """How long Dagster's records of runs are kept; those that something rests on stay longer."""
 
@@ -144,6 +174,7 @@ class LifecycleSettings(Section):
 
     learn: LearnSettings
     monitor: MonitorSettings
+    serve: ServeSettings = ServeSettings()
     upkeep: UpkeepSettings = UpkeepSettings()
 
     @model_validator(mode="after")

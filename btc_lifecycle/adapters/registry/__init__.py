@@ -6,6 +6,8 @@ most processes never need it.
 
 from __future__ import annotations
 
+from btc_lifecycle.adapters.registry.native import NativeModel
+from btc_lifecycle.adapters.registry.reading import RegistryReader
 from btc_lifecycle.adapters.registry.records import (
     CANDIDATE_ALIAS,
     CHAMPION_ALIAS,
@@ -17,10 +19,12 @@ from btc_lifecycle.adapters.registry.records import (
     PREVIOUS_ALIAS,
     ROLLED_BACK,
     UNREGISTERED,
+    VERDICT_REASON_TAG,
     VOLATILITY_MODEL_NAME,
     AliasMove,
     Journal,
     ModelVersion,
+    parse_model_uri,
 )
 from btc_lifecycle.adapters.registry.registry import Registry
 from btc_lifecycle.domain.learn.promotion import DEFERRED, PROMOTED, REFUSED
@@ -39,9 +43,13 @@ __all__ = [
     "REFUSED",
     "ROLLED_BACK",
     "UNREGISTERED",
+    "VERDICT_REASON_TAG",
     "VOLATILITY_MODEL_NAME",
     "AliasMove",
     "Journal",
     "ModelVersion",
+    "NativeModel",
     "Registry",
+    "RegistryReader",
+    "parse_model_uri",
 ]

@@ -1,11 +1,11 @@
 """A process of its own that a LightGBM text is tried out in: it aborts instead of the caller.
 
-It is run as a file by a bare interpreter, so it may import the standard library only; LightGBM's
-package, which costs seconds, is not imported either, only its shared library is loaded.
+It is run as a file by a bare interpreter, so it may import the standard library only, and the module
+beside it by its path.
 
-Standard input: a JSON object of ``libpath`` (LightGBM's module that finds that library), ``text``
-and ``rows``, null where a feature is missing. Standard output: a JSON object of ``predictions``, or
-of ``problem``.
+Standard input: a JSON object of ``library`` (the path of LightGBM's shared library), ``text`` and
+``rows``, null where a feature is missing. Standard output: a JSON object of ``predictions``, or of
+``problem``.
 """
 
 from __future__ import annotations
@@ -16,9 +16,18 @@ import math
 import runpy
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from btc_lifecycle.adapters.registry.native import LightGbmError, NativeModel
+else:
+    _native = runpy.run_path(str(Path(__file__).with_name("native.py")))
+    LightGbmError, NativeModel = _native["LightGbmError"], _native["NativeModel"]
 
 MOST_MEMORY_BYTES, MOST_CPU_S = 2**30, 20
-_ALL_ITERATIONS, _FLOAT64, _ROW_MAJOR, _NORMAL, _IS_CATEGORICAL = -1, 1, 1, 0, 1
+_IS_CATEGORICAL = 1
+_NO_CATEGORIES = {b"pandas_categorical:null", b"pandas_categorical:[]"}
 
 Rows = list[list[float | None]]
 
@@ -39,74 +48,6 @@ def limit_resources() -> None:
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (limit, limit))
         except (OSError, ValueError):
             continue  # macOS has no limit of the address space
-
-
-class Model:
-    """A text as LightGBM's C API loaded it."""
-
-    def __init__(self, library: ctypes.CDLL, text: str) -> None:
-        self._library, self._handle = library, ctypes.c_void_p()
-        library.LGBM_GetLastError.restype = ctypes.c_char_p
-        self._call(
-            "LoadModelFromString",
-            text.encode(),
-            ctypes.byref(ctypes.c_int()),
-            ctypes.byref(self._handle),
-            is_new=True,
-        )
-
-    def n_features(self) -> int:
-        """Return how many numbers a row has."""
-        n_features = ctypes.c_int()
-        self._call("GetNumFeature", ctypes.byref(n_features))
-        return n_features.value
-
-    def predict(self, rows: Rows) -> list[float]:
-        """Return one prediction for each row."""
-        cells = [math.nan if cell is None else cell for row in rows for cell in row]
-        n_rows, n_columns = len(rows), len(rows[0])
-        n_predictions = ctypes.c_int64()
-        how = (ctypes.c_int(_NORMAL), ctypes.c_int(0), ctypes.c_int(_ALL_ITERATIONS))
-        self._call("CalcNumPredict", ctypes.c_int(n_rows), *how, ctypes.byref(n_predictions))
-        if n_predictions.value != n_rows:
-            raise Problem(f"it predicts {n_predictions.value} numbers for {n_rows} rows")
-        predictions = (ctypes.c_double * n_rows)()
-        self._call(
-            "PredictForMat",
-            (ctypes.c_double * len(cells))(*cells),
-            ctypes.c_int(_FLOAT64),
-            ctypes.c_int32(n_rows),
-            ctypes.c_int32(n_columns),
-            ctypes.c_int(_ROW_MAJOR),
-            *how,
-            b"num_threads=1",
-            ctypes.byref(n_predictions),
-            predictions,
-        )
-        return list(predictions)
-
-    def text(self) -> str:
-        """Return what LightGBM understood, written anew."""
-        how = (ctypes.c_int(0), ctypes.c_int(_ALL_ITERATIONS), ctypes.c_int(0))
-        return self._long_answer("SaveModelToString", *how)
-
-    def parameters(self) -> object:
-        """Return what LightGBM says that the model was trained with; its package asks as well."""
-        return json.loads(self._long_answer("GetLoadedParam"))
-
-    def _long_answer(self, name: str, *arguments: object) -> str:
-        length, buffer = ctypes.c_int64(1), ctypes.create_string_buffer(1)
-        for _ in range(2):  # the first call only tells the length
-            buffer = ctypes.create_string_buffer(length.value)
-            room = ctypes.c_int64(length.value)
-            self._call(name, *arguments, room, ctypes.byref(length), buffer)
-        return buffer.value.decode()
-
-    def _call(self, name: str, *arguments: object, is_new: bool = False) -> None:
-        handle = () if is_new else (self._handle,)
-        if getattr(self._library, f"LGBM_Booster{name}")(*handle, *arguments) != 0:
-            said = self._library.LGBM_GetLastError().decode(errors="replace")
-            raise Problem(f"LightGBM says: {said.partition(chr(10))[0][:200]}")
 
 
 def check_layout(text: bytes) -> None:
@@ -130,6 +71,8 @@ def check_layout(text: bytes) -> None:
         raise Problem(f"its trees do not end after {len(sizes[0])}")
     if b"\nend of parameters\n" not in trees[start:]:
         raise Problem("it is cut short after its trees")
+    if trees.rstrip().rpartition(b"\n")[2] not in _NO_CATEGORIES:
+        raise Problem("it does not end by saying that it knows no categories")
 
 
 def check_trees(text: str, *, n_features: int) -> None:
@@ -165,19 +108,32 @@ def _trees(text: str) -> Iterator[dict[str, str]]:
         }
 
 
-def answer(*, libpath: str, text: str, rows: Rows) -> dict[str, object]:
+def predictions(model: NativeModel, *, rows: Rows) -> list[float]:
+    """Return one prediction for each row.
+
+    Raises:
+        Problem: If the rows are not the model's.
+    """
+    if any(len(row) != model.n_features for row in rows):
+        raise Problem(f"its golden rows have not the {model.n_features} numbers that it takes")
+    cells = [math.nan if cell is None else cell for row in rows for cell in row]
+    told = (ctypes.c_double * len(rows))()
+    model.predict_into(told, (ctypes.c_double * len(cells))(*cells), n_rows=len(rows))
+    return list(told)
+
+
+def answer(*, library: str, text: str, rows: Rows) -> dict[str, object]:
     """Return a text's predictions for rows, or what is wrong with it."""
-    library = runpy.run_path(libpath)["_LIB"]
-    # It would write its warnings between the numbers.
+    # LightGBM would write its warnings between the numbers.
     be_quiet = ctypes.CFUNCTYPE(None, ctypes.c_char_p)(lambda _: None)
-    library.LGBM_RegisterLogCallback(be_quiet)
+    ctypes.CDLL(library).LGBM_RegisterLogCallback(be_quiet)
     try:
         check_layout(text.encode())
-        model = Model(library, text)
-        check_trees(model.text(), n_features=model.n_features())
+        model = NativeModel(library, text)
+        check_trees(model.text(), n_features=model.n_features)
         model.parameters()
-        return {"predictions": model.predict(rows)}
-    except Problem as problem:
+        return {"predictions": predictions(model, rows=rows)}
+    except (Problem, LightGbmError) as problem:
         return {"problem": str(problem)}
 
 

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import yaml  # type: ignore[import-untyped, unused-ignore]
@@ -32,7 +32,22 @@ if TYPE_CHECKING:
     from lightgbm import Booster
 
 DESCRIPTION, TEXT, GOLDEN = "MLmodel", "model.lgb", "golden.json"
+MOST_BYTES = 32_000_000
+"""Of all files of a version together, which have a few hundred kB: more is not even read."""
 _LOGGED_MODEL = re.compile(r"models:/(m-[0-9a-f]{32})")
+
+
+class ModelStore(Protocol):
+    """Where the files of logged models are looked up."""
+
+    def model_location(self, model_id: str) -> str | None:
+        """Return the artifact folder of a logged model, None where there is no such model."""
+
+    def file_sizes(self, folder_uri: str) -> dict[str, int | None]:
+        """Return how many bytes each file of a folder has, by name; None for what is no file."""
+
+    def read_folder(self, folder_uri: str) -> dict[str, bytes]:
+        """Return the content of each file that lies directly in a folder, by name."""
 
 
 def log_booster(
@@ -69,7 +84,7 @@ def log_booster(
     }
 
 
-def verified_files(version: ModelVersion, *, store: MlflowStore) -> dict[str, bytes]:
+def verified_files(version: ModelVersion, *, store: ModelStore) -> dict[str, bytes]:
     """Return a version's files by name, which are those that were logged and a plain booster's.
 
     Raises:
@@ -86,6 +101,9 @@ def verified_files(version: ModelVersion, *, store: MlflowStore) -> dict[str, by
             raise unusable(version, f"its {name} was not there when it was logged")
         if sizes[name] != logged[name]["bytes"]:
             raise unusable(version, f"its {name} is not the file of {logged[name]['bytes']} bytes")
+    n_bytes = sum(filter(None, sizes.values()))
+    if n_bytes > MOST_BYTES:
+        raise unusable(version, f"its files have {n_bytes} bytes, more than {MOST_BYTES}")
     files = store.read_folder(location)
     changed = [name for name in sorted(logged) if _facts(files.get(name, b"")) != logged[name]]
     if changed:
@@ -103,12 +121,12 @@ def unusable(version: ModelVersion, problem: str) -> NothingToServeError:
     )
 
 
-def _location(version: ModelVersion, *, store: MlflowStore) -> str:
+def _location(version: ModelVersion, *, store: ModelStore) -> str:
     match = _LOGGED_MODEL.fullmatch(version.tags.get(MODEL_URI_TAG, ""))
-    logged = store.look_up(store.client.get_logged_model, match[1]) if match else None
-    if logged is None:
+    location = store.model_location(match[1]) if match else None
+    if location is None:
         raise unusable(version, f"its tag {MODEL_URI_TAG} names no logged model")
-    return str(logged.artifact_location)
+    return location
 
 
 def _logged_facts(version: ModelVersion) -> dict[str, dict[str, object]]:

@@ -235,9 +235,15 @@ class Registry(CandidateRuns):
         if self._store.look_up(client.get_registered_model, name) is None:
             with self._store.translated():
                 client.create_registered_model(name)
+        uri = tags[MODEL_URI_TAG]
         with self._store.translated():
             created = client.create_model_version(
-                name, source=tags[MODEL_URI_TAG], run_id=run_id, tags=dict(tags)
+                name,
+                source=uri,
+                run_id=run_id,
+                tags=dict(tags),
+                # A server takes a logged model's URI only with the model's id beside it.
+                model_id=uri.removeprefix("models:/"),
             )
         return str(created.version)
 

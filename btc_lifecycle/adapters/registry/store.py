@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from filelock import FileLock, Timeout
 
+from btc_lifecycle.adapters.registry.local_files import local_files, local_folder, local_sizes
 from btc_lifecycle.domain.errors import ConfigurationError, NeighbourUnavailableError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion as MlflowModelVersion
-    from mlflow.exceptions import MlflowException
 
 _ENVIRONMENT = {
     # A registry that is down must cost a caller seconds, not MLflow's default of four minutes.
@@ -33,9 +30,9 @@ _ENVIRONMENT = {
     # What goes wrong is raised; the rest are remarks on its own database and on pip.
     "MLFLOW_LOGGING_LEVEL": "ERROR",
 }
-_SQLITE = "sqlite:///"
+SQLITE, INVALID = "sqlite:///", "INVALID_PARAMETER_VALUE"
 _LOCK_WAIT_S = 60
-_CREDENTIALS = re.compile(r"//[^/@\s]*@")
+_CREDENTIALS = re.compile(r"//[^/\s]*@")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,9 +44,9 @@ class MlflowStore:
     def __init__(self, tracking_uri: str, registry_uri: str) -> None:
         self.tracking_uri, self.registry_uri = tracking_uri, registry_uri
         self._files = [
-            Path(uri.removeprefix(_SQLITE)).absolute()
+            Path(uri.removeprefix(SQLITE)).absolute()
             for uri in (tracking_uri, registry_uri)
-            if uri.startswith(_SQLITE)
+            if uri.startswith(SQLITE)
         ]
 
     @property
@@ -63,7 +60,7 @@ class MlflowStore:
     @property
     def artifact_location(self) -> str | None:
         """Where a new experiment's artifacts belong: beside an SQLite store, else the server's say."""
-        if not self.tracking_uri.startswith(_SQLITE):
+        if not self.tracking_uri.startswith(SQLITE):
             return None
         return (self._files[0].parent / "artifacts").as_uri()
 
@@ -134,16 +131,9 @@ class MlflowStore:
         try:
             yield
         except (MlflowException, SQLAlchemyError, OSError) as error:
-            first_line = _CREDENTIALS.sub("//", str(error).strip()).partition("\n")[0][:200]
-            if getattr(error, "error_code", None) == "INVALID_PARAMETER_VALUE":
-                raise ConfigurationError(
-                    f"MLflow refused a request: {first_line}",
-                    hint="check MLFLOW_TRACKING_URI, MLFLOW_REGISTRY_URI and MODEL_URI",
-                ) from error
-            raise NeighbourUnavailableError(
-                f"MLflow at {_CREDENTIALS.sub('//', self.registry_uri)} failed: {first_line}",
-                hint="check that the store or server is up and writable, then try again",
-            ) from error
+            if getattr(error, "error_code", None) == INVALID:
+                raise refused(str(error)) from error
+            raise unavailable(self.registry_uri, str(error)) from error
 
     def look_up(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | None:
         """Return what a call of MLflow finds, None where MLflow says that it does not exist."""
@@ -153,7 +143,7 @@ class MlflowStore:
             try:
                 return call(*args, **kwargs)
             except MlflowException as error:
-                if _is_not_found(error):
+                if is_not_found(error.error_code, str(error)):
                     return None
                 raise
 
@@ -166,6 +156,11 @@ class MlflowStore:
             self.client.get_model_version if is_number else self.client.get_model_version_by_alias
         )
         return self.look_up(call, model_name, alias_or_number)
+
+    def model_location(self, model_id: str) -> str | None:
+        """Return the artifact folder of a logged model, None where there is no such model."""
+        logged = self.look_up(self.client.get_logged_model, model_id)
+        return None if logged is None else str(logged.artifact_location)
 
     def read_artifact(self, artifact_uri: str) -> bytes | None:
         """Return an artifact's content, None where there is no such artifact."""
@@ -188,11 +183,9 @@ class MlflowStore:
         """
         from mlflow.artifacts import list_artifacts  # noqa: PLC0415
 
-        folder = _local_folder(folder_uri)
+        folder = local_folder(folder_uri)
         if folder is not None:
-            with self.translated():
-                entries = folder.iterdir() if folder.is_dir() else ()
-                return {path.name: _plain_size(path) for path in entries}
+            return local_sizes(folder)
         found = self.look_up(list_artifacts, folder_uri, tracking_uri=self.tracking_uri)
         return {
             info.path.rpartition("/")[2]: None if info.is_dir else info.file_size
@@ -201,10 +194,9 @@ class MlflowStore:
 
     def read_folder(self, folder_uri: str) -> dict[str, bytes]:
         """Return the content of each file that lies directly in an artifact folder, by name."""
-        with tempfile.TemporaryDirectory() as folder, self.translated():
-            path = self._download(folder_uri, folder)
-            files = [] if path is None else [it for it in path.iterdir() if it.is_file()]
-            return {file.name: file.read_bytes() for file in files}
+        with tempfile.TemporaryDirectory() as downloads, self.translated():
+            folder = local_folder(folder_uri) or self._download(folder_uri, downloads)
+            return {} if folder is None else local_files(folder)
 
     def _download(self, artifact_uri: str, folder: str) -> Path | None:
         from mlflow.artifacts import download_artifacts  # noqa: PLC0415
@@ -218,22 +210,33 @@ class MlflowStore:
         return None if path is None else Path(path)
 
 
-def _local_folder(uri: str) -> Path | None:
-    parts = urlsplit(uri)
-    return Path(url2pathname(parts.path)) if parts.scheme in ("", "file") else None
-
-
-def _plain_size(path: Path) -> int | None:
-    found = path.lstat()
-    return found.st_size if stat.S_ISREG(found.st_mode) else None
-
-
 def _set_environment() -> None:
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 
 
-def _is_not_found(error: MlflowException) -> bool:
+def is_not_found(error_code: str | None, said: str) -> bool:
+    """Return whether MLflow's error says that what was asked for does not exist."""
     # A missing alias is reported as an invalid parameter; only the text tells it from others.
-    is_missing_alias = error.error_code == "INVALID_PARAMETER_VALUE" and "not found" in str(error)
-    return is_missing_alias or error.error_code == "RESOURCE_DOES_NOT_EXIST"
+    is_missing_alias = error_code == INVALID and "not found" in said
+    return is_missing_alias or error_code == "RESOURCE_DOES_NOT_EXIST"
+
+
+def refused(said: str) -> ConfigurationError:
+    """Return the error for a request that MLflow calls invalid, with what it said of it."""
+    return ConfigurationError(
+        f"MLflow refused a request: {_first_line(said)}",
+        hint="check MLFLOW_TRACKING_URI, MLFLOW_REGISTRY_URI and MODEL_URI",
+    )
+
+
+def unavailable(uri: str, said: str) -> NeighbourUnavailableError:
+    """Return the error for a store that does not answer properly, without its credentials."""
+    return NeighbourUnavailableError(
+        f"MLflow at {_first_line(uri.partition('?')[0])} failed: {_first_line(said)}",
+        hint="check that the store or server is up and writable, then try again",
+    )
+
+
+def _first_line(said: str) -> str:
+    return _CREDENTIALS.sub("//", said.strip()).partition("\n")[0][:200]

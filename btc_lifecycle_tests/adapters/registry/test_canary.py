@@ -8,17 +8,18 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from importlib.metadata import distribution
 
 import lightgbm
 import numpy as np
+import pandas as pd
 import pytest
 
 from btc_lifecycle.adapters.registry import canary, loading
 from btc_lifecycle.adapters.registry.golden import Golden
+from btc_lifecycle.adapters.registry.native import find_library
 from btc_lifecycle_tests.model_builders import GOLDEN_ROWS, make_booster
 
-LIBPATH = str(distribution("lightgbm").locate_file("lightgbm/libpath.py"))
+LIBRARY = find_library()
 BOOSTER = make_booster()
 TEXT = BOOSTER.model_to_string()
 GOLDEN = Golden.of(BOOSTER, GOLDEN_ROWS)
@@ -96,13 +97,13 @@ def test_no_damaged_text_passes_and_none_ends_the_caller(damage):
 def test_several_of_them_abort_a_process_that_loads_them_directly():
     """Why there is a trial process: no except clause can stop it."""
     code = (
-        "import ctypes, runpy, sys; lib = runpy.run_path(sys.argv[1])['_LIB'];"
+        "import ctypes, sys; lib = ctypes.CDLL(sys.argv[1]);"
         "lib.LGBM_BoosterLoadModelFromString("
         "sys.stdin.buffer.read(), ctypes.byref(ctypes.c_int()), ctypes.byref(ctypes.c_void_p()))"
     )
     for damage in ("more leaves than there are", "a line lost", "categories without bounds"):
         ended = subprocess.run(
-            [sys.executable, "-I", "-S", "-c", code, LIBPATH],
+            [sys.executable, "-I", "-S", "-c", code, LIBRARY],
             input=DAMAGES[damage].encode(),
             capture_output=True,
             check=False,
@@ -153,7 +154,7 @@ def test_it_imports_the_standard_library_only():
 
 def test_its_answer_is_what_the_package_predicts():
     rows = [[0.5, None, -1.0], [1e308, -1e308, 0.0]]
-    told = canary.answer(libpath=LIBPATH, text=TEXT, rows=rows)
+    told = canary.answer(library=LIBRARY, text=TEXT, rows=rows)
     table = np.array(rows, dtype=float)
     assert told == {"predictions": BOOSTER.predict(table, num_threads=1).tolist()}
 
@@ -207,7 +208,33 @@ def test_a_missing_feature_goes_the_way_that_the_model_learnt_for_it():
 
 def test_more_predictions_than_rows_are_not_waited_for():
     told = loading.try_out(DAMAGES["classes beyond memory"], golden=GOLDEN)
-    assert told == "it predicts 1600000000 numbers for 16 rows"
+    assert told == "it predicts 100000000 numbers for a row"
+
+
+def test_rows_of_another_width_are_not_read_beyond_their_end():
+    golden = Golden(rows=((0.1, 0.2, 0.3), (0.1, 0.2, 0.3)), predictions=(0.5, 0.5))
+    assert "it predicts" in loading.try_out(TEXT, golden=golden)
+    for row in ((), (0.1, 0.2), (0.1, 0.2, 0.3, 0.4)):
+        told = loading.try_out(TEXT, golden=Golden(rows=(row,), predictions=(0.5,)))
+        assert told == "its golden rows have not the 3 numbers that it takes"
+
+
+@pytest.mark.parametrize("last", ["{", '[["a", "b"]]', "nul", ""])
+def test_a_last_line_that_names_categories_or_cannot_be_read_is_refused(last):
+    """LightGBM's package parses it as JSON after its library was content with the rest."""
+    told = loading.try_out(TEXT.replace("categorical:null", f"categorical:{last}"), golden=GOLDEN)
+    assert told == "it does not end by saying that it knows no categories"
+
+
+def test_a_booster_that_learnt_from_a_data_frame_passes():
+    frame = pd.DataFrame(GOLDEN_ROWS, columns=["a", "b", "c"])
+    booster = lightgbm.train(
+        {"verbosity": -1, "min_data_in_leaf": 2},
+        lightgbm.Dataset(frame, label=GOLDEN_ROWS[:, 0]),
+        num_boost_round=2,
+    )
+    golden = Golden.of(booster, GOLDEN_ROWS)
+    assert loading.try_out(booster.model_to_string(), golden=golden) is None
 
 
 def test_a_refusal_of_lightgbm_is_passed_on():

@@ -15,7 +15,9 @@ import mlflow
 import numpy as np
 import pytest
 
-from btc_lifecycle.adapters.registry import ModelVersion, Registry
+from btc_lifecycle.adapters.registry import ModelVersion, Registry, loading
+from btc_lifecycle.adapters.registry.native import NativeModel
+from btc_lifecycle.adapters.registry.reading import RegistryReader
 from btc_lifecycle.domain.errors import NothingToServeError
 from btc_lifecycle_tests.adapters.registry.test_canary import DAMAGES
 from btc_lifecycle_tests.model_builders import (
@@ -37,6 +39,10 @@ class Stored:
     registry: Registry
     folder: Path
     other: Path
+
+    @property
+    def reader(self) -> RegistryReader:
+        return RegistryReader(self.registry.tracking_uri, self.registry.tracking_uri)
 
     @property
     def version(self) -> ModelVersion:
@@ -89,8 +95,10 @@ def stored(shared, tmp_path) -> Iterator[Stored]:
         shared.set_tag(name, value)
 
 
-def predictions(booster) -> list[float]:
-    return booster.predict(GOLDEN_ROWS, num_threads=1).tolist()
+def predictions(model) -> list[float]:
+    if isinstance(model, NativeModel):
+        return model.predict(GOLDEN_ROWS).tolist()
+    return model.predict(GOLDEN_ROWS, num_threads=1).tolist()
 
 
 def loads_beside(registry: Registry) -> None:
@@ -99,17 +107,24 @@ def loads_beside(registry: Registry) -> None:
 
 
 def refused(stored: Stored, problem: str) -> None:
-    with pytest.raises(
-        NothingToServeError, match=rf"bitcoin-model version 2 was not loaded: .*{problem}.*rollback"
-    ):
-        stored.registry.load_booster(stored.version)
+    """Check that both ways of loading refuse version 2, in the same words."""
+    version = stored.version
+    assert stored.reader.resolve("models:/bitcoin-model/2") == version
+    told = rf"bitcoin-model version 2 was not loaded: .*{problem}.*rollback"
+    with pytest.raises(NothingToServeError, match=told) as by_package:
+        stored.registry.load_booster(version)
+    with pytest.raises(NothingToServeError, match=told) as by_library:
+        stored.reader.load(version)
+    messages = [caught.value.message for caught in (by_package, by_library)]
+    assert len({message.replace("LightGBM says: ", "") for message in messages}) == 1
 
 
 def test_an_unharmed_model_predicts_as_it_did_when_it_was_logged(stored):
-    booster = stored.registry.load_booster(stored.version)
-    assert predictions(booster) == predictions(make_booster(1))
-    stored.forge()
-    assert predictions(stored.registry.load_booster(stored.version)) == predictions(make_booster(1))
+    for _ in range(2):
+        expected = predictions(make_booster(1))
+        assert predictions(stored.registry.load_booster(stored.version)) == expected
+        assert predictions(stored.reader.load(stored.version)) == expected
+        stored.forge()
 
 
 def test_rows_beside_the_golden_ones_are_predicted_as_well(stored):
@@ -186,10 +201,23 @@ def test_features_in_another_order_are_refused(stored):
 
 
 def test_a_last_line_that_lightgbm_cannot_read_is_refused(stored):
-    """LightGBM's package parses it as JSON after its library was content with the rest."""
     stored.change("model.lgb", lambda text: text.replace(b"categorical:null", b"categorical:{"))
     stored.forge()
-    refused(stored, "LightGBM refused its model.lgb")
+    refused(stored, "failed in a trial process: it does not end by saying that it knows no cat")
+
+
+def test_a_text_that_only_the_trial_was_content_with_is_refused(stored, monkeypatch):
+    monkeypatch.setattr(loading, "try_out", lambda text, *, golden: None)
+    (stored.folder / "model.lgb").write_text("tree\nno more\n")
+    stored.forge()
+    refused(stored, "LightGBM refused its model.lgb: ")
+
+
+def test_predictions_that_differ_in_this_process_alone_are_refused(stored, monkeypatch):
+    monkeypatch.setattr(loading, "try_out", lambda text, *, golden: None)
+    stored.change("model.lgb", lambda text: text.replace(b"sigmoid:1", b"sigmoid:2"))
+    stored.forge()
+    refused(stored, "it predicts 0.")
 
 
 @pytest.mark.parametrize(
@@ -201,7 +229,7 @@ def test_a_last_line_that_lightgbm_cannot_read_is_refused(stored):
         ),
         (lambda golden: golden.replace(b"[[", b"[[1e9, "), "holds no golden predictions"),
         (lambda golden: b"{}", "holds no golden predictions"),
-        (lambda golden: b'{"rows": [[1.0]], "predictions": [0.5]}', "LightGBM says"),
+        (lambda golden: b'{"rows": [[1.0]], "predictions": [0.5]}', "have not the 3 numbers"),
     ],
 )
 def test_altered_golden_predictions_are_refused_though_their_digest_matches(
