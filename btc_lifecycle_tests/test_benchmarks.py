@@ -15,6 +15,10 @@ TINY = {
     "features.py": ["--candles", "3000", "--runs", "1", "--pandas-runs", "1"],
     "labels.py": ["--candles", "3000", "--runs", "1"],
     "ingestion.py": ["--candles", "3000", "--runs", "1", "--throttled-s", "1"],
+    "serving.py": [
+        *("--seconds", "1", "--rounds", "1", "--starts", "1", "--clients", "1"),
+        *("--mlflow", "left/out"),
+    ],
     "storage.py": ["--candles", "3000", "--runs", "1"],
     "training.py": ["--days", "8"],
 }
@@ -22,6 +26,13 @@ TOLD = {
     "features.py": ["ours: compute_features: peak", "pandas: rolling", "largest difference"],
     "labels.py": ["mlfinpy is left out", "triple barriers, 60 minutes", "pandas and a loop"],
     "ingestion.py": ["freqtrade is left out", "ours: backfill", "weight used in the busiest 60 s"],
+    "serving.py": [
+        "ours: NativeModel.predict",
+        "mlflow models serve is left out",
+        "MLServer is left out",
+        "ours: start to ready",
+        "ours: memory, at the end",
+    ],
     "training.py": ["track: wall", "track: peak"],
     "storage.py": ["the last 90 days", "ours: store", "ours: ingest_new"],
 }
@@ -41,7 +52,7 @@ def test_every_benchmark_runs_at_a_tiny_size(script: str) -> None:
 
 def test_every_benchmark_is_run_by_a_test() -> None:
     scripts = {path.name for path in (ROOT / "benchmarks").glob("*.py")}
-    assert scripts == {*TINY, "measuring.py", "results.py", "results_page.py"}
+    assert scripts == {*TINY, "measuring.py", "results.py", "results_page.py", "serving_rivals.py"}
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ TESTED_ELSEWHERE = {
         "orchestration/assets/test_learn.py",
         "seen through the report",
     ),
-    "service/docs_page.py": ("service/test_app.py", "seen through the app"),
+    "service/bodies.py": ("service/test_app.py", "seen through the app"),
     "service/errors.py": ("service/test_app.py", "seen through the app"),
     "service/predicting.py": ("service/test_app.py", "seen through the app"),
 }

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from btc_lifecycle.commands import lifecycle, sandbox, status
-from btc_lifecycle.domain.errors import ConfigurationError, LifecycleError
+from btc_lifecycle.domain.errors import LifecycleError
 from btc_lifecycle.settings import load_settings
 
 if TYPE_CHECKING:
@@ -111,18 +111,15 @@ def show_status() -> None:
 
 @app.command()
 def serve(
+    *,
     host: Annotated[str, typer.Option(help="address to bind to")] = "127.0.0.1",
     port: Port = 8000,
+    workers: Annotated[int, typer.Option(help="processes that share the port", min=1)] = 1,
 ) -> None:
     """Serve predictions over HTTP with the champion."""
-    import uvicorn  # noqa: PLC0415
+    from btc_lifecycle.commands import serving  # noqa: PLC0415  # uvicorn
 
-    if load_settings().api_key is None and host not in {"127.0.0.1", "localhost", "::1"}:
-        raise ConfigurationError(
-            f"without a key the service binds to this machine only, {host} was asked for",
-            hint="set BTC_API_KEY, or leave --host out",
-        )
-    uvicorn.run("btc_lifecycle.service.app:app", host=host, port=port, timeout_graceful_shutdown=10)
+    serving.serve(host=host, port=port, workers=workers)
 
 
 @app.command(name="mlflow")

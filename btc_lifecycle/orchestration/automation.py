@@ -8,7 +8,7 @@ from dataclasses import replace
 import dagster as dg
 
 from btc_lifecycle.domain.monitor import retraining
-from btc_lifecycle.orchestration.assets import ingest
+from btc_lifecycle.orchestration.assets import ingest, online
 from btc_lifecycle.orchestration.assets.monitor import (
     CHAMPION,
     NO_METRICS,
@@ -44,7 +44,7 @@ def ingest_every_minute(
     if context.instance.get_run_ids(waiting, limit=1):
         # The one that waits, for a training say, will store all that closed meanwhile.
         return dg.SkipReason("an ingest run waits in the queue already")
-    return dg.RunRequest(asset_selection=[ingest.candles.key])
+    return dg.RunRequest(asset_selection=[ingest.candles.key, online.online_features.key])
 
 
 monitor_hourly = dg.ScheduleDefinition(

@@ -13,8 +13,8 @@ def _ended_after(limit: timedelta) -> dict[str, str]:
 
 ingest_job = dg.define_asset_job(
     "ingest_job",
-    selection=["candles", "ingestion_report"],
-    description="Store what closed since the newest candle, and report on it.",
+    selection=["candles", "online_features", "ingestion_report"],
+    description="Store what closed since the newest candle, tell the service, report on it.",
     tags=_ended_after(timedelta(minutes=5)),
 )
 training_job = dg.define_asset_job(
@@ -40,6 +40,7 @@ monitoring_job = dg.define_asset_job(
         "predictions",
         "outcomes",
         "drift_metrics",
+        "live_summary",
         "monitoring_report",
     ],
     description="Join predictions with outcomes, measure drift, reach a verdict on retraining.",

@@ -1,205 +1,252 @@
 """The HTTP service: `uvicorn btc_lifecycle.service.app:app`.
 
-What lives here: the app and its endpoints. What does not: rules of bodies (bodies), the way from
-request to answer (predicting), the model (holder) and the form of errors (errors).
+What lives here: the app, its parts, and the endpoints that only read. What does not: what every
+request passes (front_door), predictions (predict_route, latest), probes (probes), the model (holder).
 """
 
-import asyncio
-import ipaddress
+import gc
+import logging
 import math
-import secrets
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import Annotated
+from datetime import timedelta
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Security
-from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
-from starlette.background import BackgroundTask
+from fastapi import APIRouter, FastAPI, Query, Security
+from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, Response
 
+from btc_lifecycle.adapters import clock
+from btc_lifecycle.adapters.lines import Lines
+from btc_lifecycle.adapters.online_store import OnlineStore
 from btc_lifecycle.adapters.prediction_log import PredictionLog
-from btc_lifecycle.adapters.registry import CHAMPION_ALIAS, VOLATILITY_MODEL_NAME, Registry
+from btc_lifecycle.adapters.registry import (
+    ModelVersion,
+    RegistryReader,
+)
+from btc_lifecycle.domain.errors import LifecycleError
 from btc_lifecycle.domain.learn.training import VOLATILITY
 from btc_lifecycle.domain.tables import FEATURE_COLUMNS
 from btc_lifecycle.service import bodies
-from btc_lifecycle.service.docs_page import docs_page
+from btc_lifecycle.service.config import ServiceSettings, service_settings
+from btc_lifecycle.service.docs_page import add_docs_page, with_examples
 from btc_lifecycle.service.errors import ApiError, install_error_handlers
-from btc_lifecycle.service.holder import LiveModel, LoadedModel
-from btc_lifecycle.service.predicting import answer_predict, serving_model
+from btc_lifecycle.service.front_door import FrontDoor
+from btc_lifecycle.service.holder import LiveModel
+from btc_lifecycle.service.latest import Latest, LatestBody
+from btc_lifecycle.service.metrics import Metrics, ServiceState
+from btc_lifecycle.service.overview import OverviewBody, make_overview
+from btc_lifecycle.service.page import content_security_policy, live_page
+from btc_lifecycle.service.predict_route import PREDICT_BODY, Predict, post_predict
+from btc_lifecycle.service.predicting import Scorer, name_of
+from btc_lifecycle.service.probes import Probes, Responses
 
-_LARGE_BODY_BYTES = 32 * 1024
-"""Above it an answer takes milliseconds, and is made beside the loop that serves the others."""
+_MOST_ACCESS_LOG_BYTES = 4 * 1024 * 1024
+_SHOWN_VERSIONS = 5
 
-
-@dataclass(frozen=True, kw_only=True)
-class ServiceSettings:
-    """What the service needs to know; bodies are bounded in rows, bytes and seconds."""
-
-    model_uri: str
-    volatility_model_uri: str = f"models:/{VOLATILITY_MODEL_NAME}@{CHAMPION_ALIAS}"
-    tracking_uri: str
-    registry_uri: str
-    prediction_log_dir: Path
-    api_key: str | None = None
-    poll_seconds: float = 2.0
-    max_rows: int = 1000
-    max_body_bytes: int = 2 * 1024 * 1024
-    body_timeout_seconds: float = 10.0
+# What asks for the key is the front door; here it is only documented.
+_DOCUMENTED_KEY = [
+    Security(APIKeyHeader(name="X-API-Key", auto_error=False)),
+    Security(HTTPBearer(auto_error=False)),
+]
+_ERRORS: Responses = {
+    code: {"model": bodies.ErrorBody, "description": description}
+    for code, description in {
+        401: "The key is missing or wrong",
+        422: "The request is not what the endpoint takes",
+        429: "This address made too many requests",
+        503: "There is nothing to answer with; the message says why",
+    }.items()
+}
+_BODY_ERRORS: Responses = {
+    400: {"model": bodies.ErrorBody, "description": "The body is not JSON, or did not arrive"},
+    413: {"model": bodies.ErrorBody, "description": "The body is too large"},
+}
+Symbol = Annotated[
+    str, Query(pattern=bodies.SYMBOL_PATTERN, description="market", examples=["BTC/USDT"])
+]
 
 
 def create_app(settings: ServiceSettings) -> FastAPI:
     """Return the service; it looks for its model once it is started."""
-    endpoints = Endpoints(settings)
+    service = Service(settings)
     app = FastAPI(
         title="bitcoin-lifecycle",
         summary="Probability that bitcoin rises, from the champion of the model registry.",
-        lifespan=endpoints.lifespan,
+        lifespan=service.lifespan,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        # Asks for each request, at length, whether there is something to report to; see /metrics.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    app.include_router(endpoints.open_router())
-    app.include_router(endpoints.guarded_router())
+    app.add_api_route(
+        "/predict",
+        post_predict,
+        methods=["POST"],
+        tags=["predictions"],
+        summary="Probability of a rise for rows of features",
+        dependencies=_DOCUMENTED_KEY,
+        response_model=bodies.PredictResponse,
+        responses={**_BODY_ERRORS, **_ERRORS},
+        openapi_extra={"requestBody": PREDICT_BODY},
+    )
+    app.include_router(service.probes.router())
+    app.include_router(service.open_router())
+    app.include_router(service.guarded_router())
+    add_docs_page(app)
     install_error_handlers(app)
-    app.state.live, app.state.volatility = endpoints.live, endpoints.volatility
-    app.state.log = endpoints.log
+    documented = app.openapi
+    # FastAPI's way to change the document: its examples follow the model.
+    app.openapi = lambda: with_examples(documented(), service.examples())  # type: ignore[method-assign]
+    paths = frozenset(app.openapi()["paths"]) | {"/", "/docs", "/openapi.json"}
+    # Around all of FastAPI's own layers, which cost several times what is done here.
+    app.middleware_stack = FrontDoor(
+        app.build_middleware_stack(),
+        direct={("POST", "/predict"): service.predict},
+        paths=paths,
+        metrics=service.metrics,
+        access_log=service.access_log,
+        api_key=settings.api_key,
+        limits=settings.limits,
+    )
+    app.state.service = service
     return app
 
 
-class Endpoints:
-    """The endpoints of one app, with the live model and the prediction log that they share."""
+class Service:
+    """The parts of one app, and the endpoints that only read them."""
 
     def __init__(self, settings: ServiceSettings) -> None:
         self._settings = settings
-        registry = Registry(settings.tracking_uri, settings.registry_uri)
+        self._registry = RegistryReader(settings.tracking_uri, settings.registry_uri)
         self.live = LiveModel(
-            registry, model_uri=settings.model_uri, poll_seconds=settings.poll_seconds
+            self._registry, model_uri=settings.model_uri, poll_seconds=settings.poll_seconds
         )
         self.volatility = LiveModel(
-            Registry(
-                settings.tracking_uri, settings.registry_uri, model_name=VOLATILITY_MODEL_NAME
-            ),
+            self._registry,
             model_uri=settings.volatility_model_uri,
             poll_seconds=settings.poll_seconds,
             target=VOLATILITY,
         )
         self.log = PredictionLog(settings.prediction_log_dir)
+        self.access_log = _access_log() if settings.limits.access_log else None
+        self._online = OnlineStore(settings.online_dir)
+        state = ServiceState((self.live, self.volatility), online=self._online, log=self.log)
+        self.metrics, scorer = Metrics(state), Scorer(self.live, volatility=self.volatility)
+        self.scorer = scorer
+        self.probes = Probes(scorer, log=self.log)
+        self.predict = Predict(scorer, log=self.log, metrics=self.metrics, limits=settings.limits)
+        self._latest = Latest(
+            scorer,
+            online=self._online,
+            log=self.log,
+            metrics=self.metrics,
+            max_age=timedelta(seconds=settings.limits.max_feature_age_s),
+        )
 
     @asynccontextmanager
     async def lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
-        """Look the model up while the app runs, and write the last predictions when it stops."""
+        """Look the models up while the app runs, and write the last lines when it stops."""
+        if self.access_log is not None:
+            # The server's own would tell of each request a second time.
+            server_log = logging.getLogger("uvicorn.access")
+            server_log.handlers.clear()
+            server_log.propagate = False
         self.live.start()
         self.volatility.start()
+        # What was imported stays: to look through it for garbage would hold requests up.
+        gc.freeze()
         yield
-        await run_in_threadpool(self.volatility.stop)
-        await run_in_threadpool(self.live.stop)
-        await run_in_threadpool(self.log.close)
+        for stop in (self.volatility.stop, self.live.stop, self.log.close):
+            await run_in_threadpool(stop)
+        if self.access_log is not None:
+            await run_in_threadpool(self.access_log.close)
 
     def open_router(self) -> APIRouter:
-        """Return the endpoints that never ask for a key: probes, and documents without data."""
-        router = APIRouter()
-        router.add_api_route("/live", self.get_live, summary="Whether the process answers")
-        router.add_api_route("/health", self.get_health, summary="Whether a model serves")
-        router.add_api_route("/docs", self.get_docs, include_in_schema=False)
+        """Return the pages: documents without data, which never ask for a key."""
+        router = APIRouter(include_in_schema=False)
+        router.add_api_route("/", self.get_page)
         return router
 
     def guarded_router(self) -> APIRouter:
         """Return the endpoints that ask for the key where one is set."""
-        router = APIRouter(dependencies=[Depends(self.check_key)])
+        router = APIRouter(dependencies=_DOCUMENTED_KEY, responses=_ERRORS)
         router.add_api_route(
-            "/predict",
-            self.post_predict,
-            methods=["POST"],
-            summary="Probability of a rise for rows of features",
-            responses={200: {"model": bodies.PredictResponse}},
-            openapi_extra={"requestBody": _PREDICT_BODY},
+            "/predict/latest",
+            self.get_latest,
+            tags=["predictions"],
+            summary="Prediction for a market's newest candle",
         )
-        router.add_api_route("/features", self.get_features, summary="The model's inputs in order")
-        router.add_api_route("/model", self.get_model, summary="Where the model comes from")
+        router.add_api_route(
+            "/overview", self.get_overview, tags=["predictions"], summary="One market at a glance"
+        )
+        router.add_api_route(
+            "/features", self.get_features, tags=["model"], summary="The model's inputs in order"
+        )
+        router.add_api_route(
+            "/model", self.get_model, tags=["model"], summary="Where the model comes from"
+        )
+        router.add_api_route(
+            "/metrics",
+            self.get_metrics,
+            tags=["operations"],
+            summary="Metrics in Prometheus' text format",
+            response_class=Response,
+            responses={200: {"content": {"text/plain": {}}}},
+        )
         return router
 
-    async def check_key(
-        self,
-        request: Request,
-        header: Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))],
-        bearer: Annotated[
-            HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False))
-        ],
-    ) -> None:
-        """Refuse a request without the right key; without a key, all but this machine's own."""
-        wanted = self._settings.api_key
-        if not wanted and _is_remote(request):
-            raise ApiError(
-                401,
-                "unauthorized",
-                "no API key is set, so only requests of the same machine are answered",
-                hint="set BTC_API_KEY where the service runs, and send it as X-API-Key",
-            )
-        given = header or (bearer.credentials if bearer else "")
-        if wanted and not secrets.compare_digest(given.encode(), wanted.encode()):
-            raise ApiError(
-                401,
-                "unauthorized",
-                "the API key is missing or wrong",
-                hint="send it as X-API-Key: KEY or Authorization: Bearer KEY",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
+    async def get_page(self) -> HTMLResponse:
+        """Return the live page, which asks for /overview every few seconds."""
+        page = live_page()
+        return HTMLResponse(page, headers={"Content-Security-Policy": content_security_policy()})
 
-    async def get_live(self) -> bodies.LiveBody:
-        """Answers while the process runs, with or without a model."""
-        return bodies.LiveBody()
+    def examples(self) -> dict[str, dict[str, Any]]:
+        """Return requests that the model which serves would take; schematic ones without it."""
+        model = self.live.model
+        if model is None:
+            return bodies.REQUEST_EXAMPLES
+        return bodies.request_examples(dict.fromkeys(model.version.feature_names, 0.0))
 
-    async def get_health(self) -> bodies.HealthBody:
-        """Answers 200 with the model's name and version once one is loaded, else 503 with why."""
-        model, problem = serving_model(self.live), self.live.problem
-        return bodies.HealthBody(
-            status="ok" if problem is None else "stale",
-            model=_name(model),
-            problem=problem,
-            predictions_dropped=self.log.dropped,
-        )
+    async def get_latest(self, symbol: Symbol) -> LatestBody:
+        """Scores the newest closed candle's features, and says when the prediction matures."""
+        return self._latest.predict(symbol)
 
-    async def get_docs(self, request: Request) -> HTMLResponse:
-        """Return the endpoints as a page that loads nothing from elsewhere."""
-        return HTMLResponse(docs_page(request.app.openapi(), base_url=str(request.base_url)))
-
-    async def post_predict(self, request: Request) -> Response:
-        """Scores one row or several; the rows are logged after the answer."""
-        body = await self._read_body(request)
-        answer_to = partial(
-            answer_predict,
-            live=self.live,
-            volatility=self.volatility,
-            max_rows=self._settings.max_rows,
-        )
-        if len(body) > _LARGE_BODY_BYTES:
-            answer = await run_in_threadpool(answer_to, body)
-        else:
-            answer = answer_to(body)
-        return Response(
-            answer.body,
-            media_type="application/json",
-            background=BackgroundTask(self._log_records, answer.records),
+    async def get_overview(self, symbol: Symbol | None = None) -> OverviewBody:
+        """Tells what the live page shows of a market, the first configured one if none is named."""
+        symbol = symbol or self._settings.symbols[0]
+        prediction: LatestBody | str
+        try:
+            prediction = self._latest.predict(symbol)
+        except ApiError as error:
+            prediction = f"{error.message}; {error.hint}"
+        model = self.live.model
+        versions = await run_in_threadpool(self._newest_versions)
+        return make_overview(
+            self._online,
+            symbol=symbol,
+            now=clock.now(),
+            prediction=prediction,
+            model=str(self.live.problem) if model is None else model.version,
+            versions=versions,
         )
 
     async def get_features(self) -> bodies.FeaturesBody:
         """Lists names, meanings and units in the order that a row has."""
-        model = serving_model(self.live)
+        model = self.scorer.model()
         known = {column.name: column for column in FEATURE_COLUMNS}
         features = []
         for name in model.version.feature_names:
             meaning, unit = (known[name].meaning, known[name].unit) if name in known else ("", "")
             features.append(bodies.FeatureBody(name=name, meaning=meaning, unit=unit))
-        return bodies.FeaturesBody(model=_name(model), features=features)
+        return bodies.FeaturesBody(model=name_of(model), features=features)
 
     async def get_model(self) -> bodies.ModelBody:
         """Tells version, run, metrics and tags of the model that serves."""
-        model = serving_model(self.live)
+        model = self.scorer.model()
         version = model.version
         return bodies.ModelBody(
             name=version.name,
@@ -212,51 +259,24 @@ class Endpoints:
             tags=dict(version.tags),
         )
 
-    async def _log_records(self, records: list[dict[str, object]]) -> None:
-        self.log.append(records)
+    async def get_metrics(self) -> Response:
+        """Tells requests, durations, predictions, scores, ages and losses."""
+        text = await run_in_threadpool(self.metrics.text)
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    async def _read_body(self, request: Request) -> bytes:
-        """Return the whole body, refused as soon as it is too large, too slow or not JSON."""
-        content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if content_type != "application/json":
-            raise ApiError(
-                400,
-                "wrong_content_type",
-                "the body must be JSON and say so",
-                hint="send the header Content-Type: application/json",
-            )
-        body, limit = bytearray(), self._settings.max_body_bytes
+    def _newest_versions(self) -> list[ModelVersion] | str:
         try:
-            async with asyncio.timeout(self._settings.body_timeout_seconds):
-                async for chunk in request.stream():
-                    body += chunk
-                    if len(body) > limit:
-                        raise ApiError(
-                            413,
-                            "body_too_large",
-                            f"the body is larger than {limit} bytes",
-                            hint="send the rows in parts",
-                        )
-        except (TimeoutError, ClientDisconnect) as error:
-            raise ApiError(
-                400, "body_incomplete", "the body did not arrive in time", hint="send it again"
-            ) from error
-        return bytes(body)
+            return self._registry.newest_versions(self.live.model_name, limit=_SHOWN_VERSIONS)
+        except LifecycleError as error:
+            return str(error)
 
 
-_PREDICT_BODY = {
-    "required": True,
-    "content": {
-        "application/json": {
-            "schema": bodies.PredictRequest.model_json_schema(),
-            "examples": bodies.REQUEST_EXAMPLES,
-        }
-    },
-}
+def _access_log() -> Lines:
+    def write(lines: bytes) -> None:
+        sys.stdout.buffer.write(lines)
+        sys.stdout.buffer.flush()
 
-
-def _name(model: LoadedModel) -> bodies.ModelName:
-    return bodies.ModelName(name=model.version.name, version=model.version.version)
+    return Lines(write, max_bytes=_MOST_ACCESS_LOG_BYTES)
 
 
 def __getattr__(name: str) -> FastAPI:
@@ -265,24 +285,6 @@ def __getattr__(name: str) -> FastAPI:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from btc_lifecycle.settings import load_settings  # noqa: PLC0415  # as above
 
-    settings = load_settings()
-    key = settings.api_key
-    app = create_app(
-        ServiceSettings(
-            model_uri=settings.model_uri,
-            tracking_uri=settings.mlflow_tracking_uri,
-            registry_uri=settings.mlflow_registry_uri,
-            prediction_log_dir=settings.prediction_log_dir,
-            api_key=key.get_secret_value() if key is not None else None,
-        )
-    )
+    app = create_app(service_settings(load_settings()))
     globals()["app"] = app
     return app
-
-
-def _is_remote(request: Request) -> bool:
-    try:
-        return not ipaddress.ip_address(request.client.host if request.client else "").is_loopback
-    except ValueError:
-        # No address, so a local socket or a test's client.
-        return False

@@ -1,12 +1,9 @@
-"""What clients send and get, checked to the last value before the model sees it."""
+"""What clients send and get, field by field; how rows come out of a body is in rows."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import (
     AwareDatetime,
     BaseModel,
@@ -16,18 +13,16 @@ from pydantic import (
     Field,
     FiniteFloat,
     Tag,
-    ValidationError,
 )
-
-from btc_lifecycle.service.errors import ApiError, invalid_request
 
 Row = Annotated[list[FiniteFloat], Field(fail_fast=True)]
 NamedRow = dict[str, FiniteFloat]
-_SHAPES = ("row", "rows", "named_rows")
-_SEE_FEATURES = "GET /features lists the model's features in order"
+SYMBOL_PATTERN = r"^[A-Z0-9]{1,20}/[A-Z0-9]{1,20}$"
+SHAPES = ("row", "rows", "named_rows")
 
 
-def _shape(features: object) -> str:
+def shape_of(features: object) -> str:
+    """Return which of the three shapes the features of a request are meant to have."""
     first = features[0] if isinstance(features, list) and features else None
     if isinstance(first, list):
         return "rows"
@@ -57,13 +52,13 @@ class PredictRequest(Body):
         Annotated[Row, Tag("row")]
         | Annotated[list[Row], Field(fail_fast=True), Tag("rows")]
         | Annotated[list[NamedRow], Field(fail_fast=True), Tag("named_rows")],
-        Discriminator(_shape),
+        Discriminator(shape_of),
         Field(
             min_length=1,
             description="one row in the model's order, or rows in that order, or rows by name",
         ),
     ]
-    symbol: Annotated[str, Field(pattern=r"^[A-Z0-9]{1,20}/[A-Z0-9]{1,20}$")] | None = Field(
+    symbol: Annotated[str, Field(pattern=SYMBOL_PATTERN)] | None = Field(
         default=None, description="market that the rows belong to, such as BTC/USDT"
     )
     open_times: (
@@ -75,24 +70,30 @@ class PredictRequest(Body):
     )
 
 
-REQUEST_EXAMPLES = {
-    "one row": {
-        "summary": "One row, every feature in the model's order",
-        "value": {"features": [0.0004, -0.0011, 0.0007]},
-    },
-    "rows": {
-        "summary": "Several rows in the model's order",
-        "value": {"features": [[0.0004, -0.0011, 0.0007], [0.0001, 0.0002, -0.0003]]},
-    },
-    "rows by name": {
-        "summary": "Rows by feature name, with the candle that each belongs to",
-        "value": {
-            "features": [{"log_return_1m": 0.0004, "log_return_5m": -0.0011, "rsi_14m": 0.61}],
-            "symbol": "BTC/USDT",
-            "open_times": ["2026-01-31T12:00:00Z"],
+def request_examples(row: Mapping[str, float]) -> dict[str, dict[str, Any]]:
+    """Return a request of each form, as OpenAPI shows examples, from a row of features by name."""
+    values = list(row.values())
+    named = {"features": [dict(row)], "symbol": "BTC/USDT", "open_times": ["2026-01-31T12:00:00Z"]}
+    return {
+        "one row": {
+            "summary": "One row, every feature in the model's order",
+            "value": {"features": values},
         },
-    },
-}
+        "rows": {
+            "summary": "Several rows in the model's order",
+            "value": {"features": [values, values]},
+        },
+        "rows by name": {
+            "summary": "Rows by feature name, with the candle that each belongs to",
+            "value": named,
+        },
+    }
+
+
+REQUEST_EXAMPLES = request_examples(
+    {"log_return_1m": 0.0004, "log_return_5m": -0.0011, "rsi_14m": 0.61}
+)
+"""Schematic: which features a row has is the serving model's matter."""
 
 
 class ModelName(Body):
@@ -121,6 +122,20 @@ class PredictResponse(Body):
     predictions: list[Prediction]
     model: ModelName
     prediction_id: str = Field(examples=["5f0c0f3e-3f1f-4a55-9d0e-0d5b8f1f6a10"])
+
+
+class ErrorDetail(Body):
+    """What went wrong, in a word for programs, in a sentence, and what to do."""
+
+    code: str = Field(examples=["invalid_request"])
+    message: str
+    hint: str
+
+
+class ErrorBody(Body):
+    """The one form of every error."""
+
+    error: ErrorDetail
 
 
 class LiveBody(Body):
@@ -164,98 +179,3 @@ class ModelBody(Body):
     n_features: int
     metrics: dict[str, float | None]
     tags: dict[str, str]
-
-
-def parse_predict_request(body: bytes) -> PredictRequest:
-    """Return the request that a body holds.
-
-    Raises:
-        ApiError: 400 if it is not JSON, 422 if it is not a request.
-    """
-    try:
-        content = json.loads(
-            body.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant
-        )
-    except (ValueError, RecursionError) as error:
-        problem = "too deeply nested" if isinstance(error, RecursionError) else str(error)[:200]
-        raise ApiError(
-            400, "invalid_json", f"the body is not JSON: {problem}", hint="send a JSON object"
-        ) from error
-    try:
-        request = PredictRequest.model_validate(content)
-    except ValidationError as error:
-        raise invalid_request(_problems(error), hint="GET /docs shows the three forms") from error
-    if request.open_times is not None and request.symbol is None:
-        raise invalid_request(
-            "open_times came without a symbol", hint="add the symbol, such as BTC/USDT"
-        )
-    return request
-
-
-def feature_matrix(
-    request: PredictRequest, *, feature_names: Sequence[str], max_rows: int
-) -> npt.NDArray[np.float64]:
-    """Return the request's rows as an array (rows, features) in the model's order.
-
-    Raises:
-        ApiError: 422 for too many rows, or a row that has not exactly the model's features.
-    """
-    features = request.features
-    shape = _shape(features)
-    rows: list[Any] = [features] if shape == "row" else list(features)
-    if len(rows) > max_rows:
-        raise invalid_request(
-            f"{len(rows)} rows came; {max_rows} are taken at once", hint="send them in parts"
-        )
-    if request.open_times is not None and len(request.open_times) != len(rows):
-        raise invalid_request(
-            f"{len(request.open_times)} open_times came for {len(rows)} rows",
-            hint="send one open time for each row",
-        )
-    if shape == "named_rows":
-        rows = [_in_order(r, i, feature_names=feature_names) for i, r in enumerate(rows)]
-    for position, row in enumerate(rows):
-        if len(row) != len(feature_names):
-            raise invalid_request(
-                f"row {position} has {len(row)} values; the model takes {len(feature_names)}: "
-                f"{', '.join(feature_names)}",
-                hint=_SEE_FEATURES,
-            )
-    return np.array(rows, dtype=np.float64)
-
-
-def _in_order(row: dict[str, float], position: int, *, feature_names: Sequence[str]) -> list[float]:
-    missing = [name for name in feature_names if name not in row]
-    unknown = sorted(row.keys() - set(feature_names))
-    if missing or unknown:
-        parts = [f"lacks {', '.join(missing)}"] if missing else []
-        parts += [f"has unknown {', '.join(n[:60] for n in unknown[:10])}"] if unknown else []
-        raise invalid_request(f"row {position} {' and '.join(parts)}", hint=_SEE_FEATURES)
-    return [row[name] for name in feature_names]
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key comes twice in one object")
-    return found
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _problems(error: ValidationError) -> str:
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    return "; ".join(f"{_place(problem['loc'])}: {problem['msg']}" for problem in found[:3])
-
-
-def _place(location: tuple[int | str, ...]) -> str:
-    """Return where a value stands, such as features[2].rsi_14m."""
-    if not location:
-        return "body"
-    first, *rest = location
-    steps = [step for i, step in enumerate(rest) if i > 0 or step not in _SHAPES]
-    return str(first) + "".join(
-        f"[{step}]" if isinstance(step, int) else f".{step[:60]}" for step in steps
-    )

@@ -31,6 +31,14 @@ class ApiError(Exception):
         self.headers = headers
 
 
+OWN_FAULT = ApiError(
+    500,
+    "internal_error",
+    "the service failed",
+    hint="nothing is wrong with the request; the service's log says more",
+)
+
+
 def invalid_request(message: str, *, hint: str) -> ApiError:
     """Return the error for a body that is JSON but not what the endpoint takes."""
     return ApiError(422, "invalid_request", message, hint=hint)
@@ -41,34 +49,33 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ApiError, _answer_api_error)
     app.add_exception_handler(HTTPException, _answer_framework_error)
     app.add_exception_handler(RequestValidationError, _answer_bad_parameters)
-    app.add_exception_handler(Exception, _answer_own_fault)
 
 
 async def _answer_api_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)  # noqa: S101  # the handler is installed for this class
-    return _response(error)
+    return error_response(error)
 
 
 async def _answer_framework_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  # as above
     code, message = _BY_STATUS.get(error.status_code, ("bad_request", str(error.detail)))
     hint = "GET /docs lists every endpoint"
-    return _response(ApiError(error.status_code, code, message, hint=hint, headers=error.headers))
+    return error_response(
+        ApiError(error.status_code, code, message, hint=hint, headers=error.headers)
+    )
 
 
 async def _answer_bad_parameters(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101  # as above
     # Never the input itself: it may hold what JSON cannot, such as NaN or half a character.
     problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:3]]
-    return _response(invalid_request("; ".join(problems), hint="GET /docs shows what is taken"))
+    return error_response(
+        invalid_request("; ".join(problems), hint="GET /docs shows what is taken")
+    )
 
 
-async def _answer_own_fault(_request: Request, _error: Exception) -> Response:
-    hint = "nothing is wrong with the request; the service's log says more"
-    return _response(ApiError(500, "internal_error", "the service failed", hint=hint))
-
-
-def _response(error: ApiError) -> Response:
+def error_response(error: ApiError) -> Response:
+    """Return the answer that an error becomes."""
     body = {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
     # Pure ASCII, as a message may quote half of a surrogate pair, which UTF-8 cannot hold.
     return Response(

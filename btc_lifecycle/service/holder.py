@@ -4,18 +4,23 @@ import logging
 import threading
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from btc_lifecycle.adapters import clock
-from btc_lifecycle.adapters.registry import ModelVersion, Registry
-from btc_lifecycle.domain.errors import LifecycleError, NothingToServeError
+from btc_lifecycle.adapters.registry import (
+    ModelVersion,
+    NativeModel,
+    RegistryReader,
+    parse_model_uri,
+)
+from btc_lifecycle.domain.errors import (
+    ConfigurationError,
+    LifecycleError,
+    NothingToServeError,
+)
 from btc_lifecycle.domain.learn.training import DIRECTION, VOLATILITY, Target
-
-if TYPE_CHECKING:
-    from lightgbm import Booster
 
 # A volatility of 100 % a minute would be no market's.
 _BOUNDS = {DIRECTION: (0.0, 1.0), VOLATILITY: (-50.0, 0.0)}
@@ -26,17 +31,30 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
-    """A version together with its booster: whoever holds one never mixes two versions."""
+    """A version together with its trees: whoever holds one never mixes two versions."""
 
     version: ModelVersion
-    booster: "Booster"
+    trees: NativeModel
     target: Target
     loaded_at: datetime
 
-    def predict(self, rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return the model's prediction for each row of an array (rows, features)."""
-        trees = np.asarray(self.booster.predict(rows, num_threads=1), dtype=np.float64)
-        return self.target.anchored(trees, rows, feature_names=self.version.feature_names)
+    def predict(self, rows: npt.NDArray[np.float64]) -> list[float]:
+        """Return the model's prediction for each row of an array (rows, features).
+
+        Raises:
+            NothingToServeError: If one is no probability, or no log volatility that a market has.
+        """
+        predictions: list[float] = self.target.anchored(
+            self.trees.predict(rows), rows, feature_names=self.version.feature_names
+        ).tolist()
+        low, high = _BOUNDS[self.target]
+        if not all(low <= prediction <= high for prediction in predictions):
+            raise NothingToServeError(
+                f"{self.version.name} version {self.version.version} predicts what is no number "
+                f"from {low:g} to {high:g}",
+                hint="go back with `./task rollback`, or train and promote another version",
+            )
+        return predictions
 
 
 class LiveModel:
@@ -49,13 +67,19 @@ class LiveModel:
 
     def __init__(
         self,
-        registry: Registry,
+        registry: RegistryReader,
         *,
         model_uri: str,
         poll_seconds: float,
         target: Target = DIRECTION,
     ) -> None:
-        self._registry, self._model_uri, self._poll_seconds = registry, model_uri, poll_seconds
+        self.model_uri = model_uri
+        try:
+            self.model_name, _ = parse_model_uri(model_uri)
+        except ConfigurationError:
+            # Told by each look-up, and then by whoever asks for the model.
+            self.model_name = model_uri
+        self._registry, self._poll_seconds = registry, poll_seconds
         self._target = target
         self._model: LoadedModel | None = None
         self._problem: str | None = "the model is still being loaded; try again in a few seconds"
@@ -80,7 +104,7 @@ class LiveModel:
     def stop(self) -> None:
         """End the look-ups; one that hangs on the registry is left to die with the process."""
         self._stopping.set()
-        self._thread.join(timeout=2.0)
+        self._thread.join(timeout=1.0)
 
     def refresh(self) -> None:
         """Look the model up once and load it where it is another version; never raises for it."""
@@ -99,20 +123,23 @@ class LiveModel:
             try:
                 self.refresh()
             except Exception as error:  # noqa: BLE001  # a dead thread would freeze the model
-                self._problem = f"look-up of {self._model_uri} failed: {error!r}"
-                _log.exception("look-up of %s failed", self._model_uri)
+                self._problem = f"look-up of {self.model_uri} failed: {error!r}"
+                _log.exception("look-up of %s failed", self.model_uri)
             self._stopping.wait(self._poll_seconds)
 
     def _newest(self) -> LoadedModel:
-        version, serving = self._registry.resolve(self._model_uri), self._model
+        version, serving = self._registry.resolve(self.model_uri), self._model
         if serving is not None and _key(version) == _key(serving.version):
             # Metrics and tags may have been added to the version since.
             return replace(serving, version=version)
-        booster = self._registry.load_booster(version)
         loaded = LoadedModel(
-            version=version, booster=booster, target=self._target, loaded_at=clock.now()
+            version=version,
+            trees=self._registry.load(version),
+            target=self._target,
+            loaded_at=clock.now(),
         )
-        _try_out(loaded)
+        # Which also spares the first client the model's cold start.
+        loaded.predict(np.zeros((1, len(version.feature_names))))
         _log.info("serving %s version %s", version.name, version.version)
         return loaded
 
@@ -120,15 +147,3 @@ class LiveModel:
 def _key(version: ModelVersion) -> tuple[str, str, str]:
     # A registry that was made anew counts its versions from 1 again.
     return version.name, version.version, version.run_id
-
-
-def _try_out(model: LoadedModel) -> None:
-    """Make one prediction, which also spares the first client the model's cold start."""
-    prediction = model.predict(np.zeros((1, len(model.version.feature_names))))
-    low, high = _BOUNDS[model.target]
-    if prediction.shape != (1,) or not low <= prediction[0] <= high:
-        raise NothingToServeError(
-            f"{model.version.name} version {model.version.version} does not predict a number from "
-            f"{low:g} to {high:g}",
-            hint="go back with `./task rollback`, or train and promote another version",
-        )

@@ -286,10 +286,12 @@ def scheduled(instance: dg.DagsterInstance, time: datetime) -> dg.RunRequest | d
 
 
 @pytest.mark.parametrize("minute", [1, 30, 59])
-def test_each_minute_asks_for_candles_alone(scheduler: dg.DagsterInstance, minute: int) -> None:
+def test_each_minute_asks_for_candles_and_what_the_service_predicts_from(
+    scheduler: dg.DagsterInstance, minute: int
+) -> None:
     request = scheduled(scheduler, datetime(2024, 3, 1, 10, minute, tzinfo=UTC))
     assert isinstance(request, dg.RunRequest)
-    assert request.asset_selection == [dg.AssetKey("candles")]
+    assert request.asset_selection == [dg.AssetKey("candles"), dg.AssetKey("online_features")]
 
 
 def test_the_full_hour_asks_for_candles_and_their_report(

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from btc_lifecycle.service.bodies import feature_matrix, parse_predict_request
 from btc_lifecycle.service.errors import ApiError
+from btc_lifecycle.service.rows import feature_matrix, parse_predict_request
 
 NAMES = ("a", "b")
 finite = st.floats(allow_nan=False, allow_infinity=False)

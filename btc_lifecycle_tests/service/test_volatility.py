@@ -24,18 +24,18 @@ def client(registry: Registry, mlflow_uri: str, tmp_path: Path) -> Iterator[Test
     promote_new(registry, feature_names=DIRECTION)
     app = create_app(service_settings(mlflow_uri, tmp_path / "log"))
     with TestClient(app) as client:
-        app.state.live.refresh()
+        app.state.service.live.refresh()
         yield client
 
 
 def promote_volatility(client: TestClient, uri: str, *, feature_names: Sequence[str]) -> None:
     registry = Registry(uri, uri, model_name=VOLATILITY_MODEL_NAME)
     promote_new(registry, seed=1, feature_names=feature_names)
-    client.app.state.volatility.refresh()
+    client.app.state.service.volatility.refresh()
 
 
 def test_without_a_volatility_model_only_the_direction_is_told(client: TestClient):
-    client.app.state.volatility.refresh()
+    client.app.state.service.volatility.refresh()
     predictions = client.post("/predict", json={"features": ROWS}).json()["predictions"]
     assert [set(row) for row in predictions] == [{"probability_up", "direction"}] * 2
     assert client.get("/health").status_code == 200

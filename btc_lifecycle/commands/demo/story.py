@@ -191,7 +191,7 @@ def run_demo(console: Console, *, data_dir: Path | None, seed: int) -> None:
 def _live(demo: Demo, *, days: int) -> int:
     since, demo.now = demo.now, demo.now + timedelta(days=days)
     demo.world.leap(demo.now)
-    demo.run("ingest_job", "candles")
+    demo.run("ingest_job", "candles", "online_features")
     demo.run("monitoring_job", "features", "labels")
     rows = _features_since(demo, since)
     for page in rows.iter_slices(_PAGE_ROWS):
@@ -284,7 +284,7 @@ def _show_end(console: Console, demo: Demo, *, seconds: float) -> None:
     table.add_row("reports in", str(folder))
     for name, path in demo.reports.items():
         table.add_row("", f"{Path(path).relative_to(folder)} ({name})")
-    for name, task in {"Dagster's UI": "ui", "MLflow's UI": "mlflow"}.items():
+    for name, task in {"Dagster's UI": "ui", "MLflow's UI": "mlflow", "live page": "serve"}.items():
         table.add_row(name, f"BTC_DATA_DIR={folder} ./task {task}")
     title = f"The whole lifecycle ran in {seconds:.0f} s, on SYNTHETIC data"
     console.print()

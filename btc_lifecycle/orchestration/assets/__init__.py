@@ -1,10 +1,11 @@
 """All assets, in the order that the data travels."""
 
-from btc_lifecycle.orchestration.assets import ingest, learn, monitor
+from btc_lifecycle.orchestration.assets import ingest, learn, monitor, online
 
 ASSETS = (
     ingest.candles,
     ingest.candle_history,
+    online.online_features,
     ingest.ingestion_report,
     learn.features,
     learn.labels,
@@ -17,5 +18,6 @@ ASSETS = (
     monitor.predictions,
     monitor.outcomes,
     monitor.drift_metrics,
+    online.live_summary,
     monitor.monitoring_report,
 )

@@ -1,0 +1,59 @@
+"""The page at /docs: FastAPI's own, with Swagger UI from this machine, loading nothing from elsewhere."""
+
+import hashlib
+import re
+from base64 import b64encode
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.responses import HTMLResponse
+from starlette.staticfiles import StaticFiles
+
+FILES_URL = "/docs/files"
+
+_INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
+
+
+def add_docs_page(app: FastAPI) -> None:
+    """Let an app show its endpoints at /docs, where they can be tried."""
+    files = Path(str(resources.files("fastapi_offline"))) / "static"
+    app.mount(FILES_URL, StaticFiles(directory=files), name="docs-files")
+    app.add_api_route("/docs", get_docs, include_in_schema=False)
+
+
+async def get_docs(request: Request) -> HTMLResponse:
+    """Return the page."""
+    root = request.scope.get("root_path", "")
+    page = get_swagger_ui_html(
+        openapi_url=f"{root}/openapi.json",
+        title=request.app.title,
+        swagger_js_url=f"{root}{FILES_URL}/swagger-ui-bundle.js",
+        swagger_css_url=f"{root}{FILES_URL}/swagger-ui.css",
+        swagger_favicon_url=f"{root}{FILES_URL}/favicon.png",
+        swagger_ui_parameters={"defaultModelsExpandDepth": -1, "validatorUrl": None},
+    )
+    page.headers["Content-Security-Policy"] = _policy(bytes(page.body))
+    return page
+
+
+def with_examples(
+    openapi: dict[str, Any], examples: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return an OpenAPI document whose requests for predictions are these."""
+    body = openapi["paths"]["/predict"]["post"]["requestBody"]
+    body["content"]["application/json"]["examples"] = examples
+    return openapi
+
+
+def _policy(page: bytes) -> str:
+    """Return the policy that lets the page's own script run and Swagger UI style itself."""
+    digests = (hashlib.sha256(script).digest() for script in _INLINE_SCRIPT.findall(page))
+    scripts = " ".join(f"'sha256-{b64encode(digest).decode()}'" for digest in digests)
+    return (
+        f"default-src 'none'; script-src 'self' {scripts}; style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data:; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+    )

@@ -1,0 +1,215 @@
+"""What every request passes first: who may come in, and what is noted of each.
+
+One ASGI middleware around all others: it gives the request an id, refuses what may not be answered, sets the headers
+of every answer, and leaves a line in the access log and a mark in the metrics.
+"""
+
+import ipaddress
+import re
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import count
+from time import perf_counter, time_ns
+
+import orjson
+from starlette._utils import get_route_path
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from btc_lifecycle.adapters.lines import Lines
+from btc_lifecycle.service.errors import OWN_FAULT, ApiError, error_response
+from btc_lifecycle.service.metrics import Metrics
+from btc_lifecycle.service.rate_limit import RateLimit
+from btc_lifecycle.settings import ServeSettings
+
+OPEN_PATHS = frozenset({"/", "/live", "/health", "/docs", "/openapi.json"})
+"""Probes, and pages without data: answered without a key, and however busy the service is."""
+
+_OPEN_FOLDERS = ("/v2/", "/docs/files/")
+_OTHER = "other"
+_METHODS = frozenset({"GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"})
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_LOCAL_HOST = re.compile(rb"(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]{1,5})?", re.ASCII)
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+)
+_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+
+Headers = dict[bytes, bytes]
+
+
+class FrontDoor:
+    """ASGI middleware around the whole service.
+
+    Args:
+        app: What is behind the door.
+        direct: Applications for one method and path each, which skip whatever else is behind it.
+        paths: The service's own paths, by which metrics are told apart.
+        metrics: Where requests are counted.
+        access_log: Where a line of JSON is left for each request, if anywhere.
+        api_key: What guarded paths ask for; without one only this machine itself is answered.
+        limits: How many requests at once, and of one address.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        direct: Mapping[tuple[str, str], ASGIApp],
+        paths: frozenset[str],
+        metrics: Metrics,
+        access_log: Lines | None,
+        api_key: str | None,
+        limits: ServeSettings,
+    ) -> None:
+        self._app, self._direct, self._paths = app, direct, paths
+        self._metrics, self._access_log = metrics, access_log
+        self._api_key = None if api_key is None else api_key.encode()
+        self._max_active, per_minute = limits.max_concurrent_requests, limits.requests_per_minute
+        self._limit = None if per_minute is None else RateLimit(per_minute)
+        self._n_active = 0
+        self._numbers = count()
+        self._prefix = secrets.token_hex(4)
+        self._second, self._second_told = -1, ""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or say why not; what is no HTTP passes."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start, status = perf_counter(), 0
+        path, headers = get_route_path(scope), dict(scope["headers"])
+        request_id = self._request_id(headers)
+
+        async def send_marked(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = _with_headers(message["headers"], request_id=request_id)
+            await send(message)
+
+        self._n_active += 1
+        try:
+            refusal = self._refusal(scope, path, headers)
+            if refusal is None:
+                answer = self._direct.get((scope["method"], path), self._app)
+            else:
+                answer = error_response(refusal)
+            await answer(scope, receive, send_marked)
+        except Exception:
+            if not status:
+                await error_response(OWN_FAULT)(scope, receive, send_marked)
+            raise
+        finally:
+            self._n_active -= 1
+            # 499, as some servers note it, is a client that left before it had an answer.
+            seconds = perf_counter() - start
+            self._note(scope, path, request_id, status=status or 499, seconds=seconds)
+
+    def _refusal(self, scope: Scope, path: str, headers: Headers) -> ApiError | None:
+        """Return why a request is not let in, None if it is."""
+        if path in OPEN_PATHS or path.startswith(_OPEN_FOLDERS):
+            return None
+        if self._n_active > self._max_active:
+            return ApiError(
+                503,
+                "busy",
+                f"{self._max_active} requests are being worked on already",
+                hint="come again in a second",
+                headers={"Retry-After": "1"},
+            )
+        address = scope["client"][0] if scope.get("client") else ""
+        if self._limit is not None and (seconds := self._limit.seconds_to_wait(address)):
+            return ApiError(
+                429,
+                "too_many_requests",
+                "this address has made as many requests as it may",
+                hint="come again after the seconds that Retry-After says",
+                headers={"Retry-After": str(int(seconds) + 1)},
+            )
+        return (
+            self._without_key(address, headers) if self._api_key is None else self._by_key(headers)
+        )
+
+    def _by_key(self, headers: Headers) -> ApiError | None:
+        given = headers.get(b"x-api-key")
+        if given is None:
+            scheme, _, credentials = headers.get(b"authorization", b"").partition(b" ")
+            given = credentials.strip() if scheme.lower() == b"bearer" else b""
+        if secrets.compare_digest(given, self._api_key or b""):
+            return None
+        return ApiError(
+            401,
+            "unauthorized",
+            "the API key is missing or wrong",
+            hint="send it as X-API-Key: KEY or Authorization: Bearer KEY",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+
+    def _without_key(self, address: str, headers: Headers) -> ApiError | None:
+        is_local = _is_loopback(address)
+        # A page of another site may have its name lead here; its requests name that site as host.
+        if is_local is None or (
+            is_local and _LOCAL_HOST.fullmatch(headers.get(b"host", b"localhost"))
+        ):
+            return None
+        return ApiError(
+            401,
+            "unauthorized",
+            "no API key is set, so only requests of this machine to itself are answered",
+            hint="set BTC_API_KEY where the service runs, and send it as X-API-Key",
+        )
+
+    def _request_id(self, headers: Headers) -> bytes:
+        given = headers.get(b"x-request-id")
+        if given is not None and _REQUEST_ID.fullmatch(given):
+            return given
+        return f"{self._prefix}-{next(self._numbers):x}".encode()
+
+    def _note(
+        self, scope: Scope, path: str, request_id: bytes, *, status: int, seconds: float
+    ) -> None:
+        known = path if path in self._paths else _OTHER
+        # Whatever a client makes up is one name more in the metrics for ever.
+        method = scope["method"] if scope["method"] in _METHODS else _OTHER
+        self._metrics.saw_request(method=method, path=known, status=status, seconds=seconds)
+        if self._access_log is not None:
+            client = scope.get("client")
+            line = {
+                "time": self._now(),
+                "request_id": request_id.decode(),
+                "client": client[0] if client else None,
+                "method": method,
+                "path": path[:200].encode(errors="replace").decode(),
+                "status": status,
+                "duration_ms": round(seconds * 1000, 3),
+            }
+            self._access_log.append([orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)])
+
+    def _now(self) -> str:
+        """Return the time to the millisecond; of many requests in a second one spells it out."""
+        second, milliseconds = divmod(time_ns() // 1_000_000, 1000)
+        if second != self._second:
+            self._second, told = second, datetime.fromtimestamp(second, UTC)
+            self._second_told = told.strftime("%Y-%m-%dT%H:%M:%S")
+        return f"{self._second_told}.{milliseconds:03d}Z"
+
+
+def _with_headers(
+    headers: list[tuple[bytes, bytes]], *, request_id: bytes
+) -> list[tuple[bytes, bytes]]:
+    has_policy = any(name == _POLICY[0] for name, _ in headers)
+    policy = () if has_policy else (_POLICY,)
+    return [*headers, (b"x-request-id", request_id), *_HEADERS, *policy]
+
+
+@lru_cache(maxsize=4096)
+def _is_loopback(address: str) -> bool | None:
+    """Return whether an address is this machine's own, None where it is none: a local socket's."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return None
