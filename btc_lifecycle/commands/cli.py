@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from btc_lifecycle.commands import lifecycle, sandbox, status
+from btc_lifecycle.commands import lifecycle, status
 from btc_lifecycle.domain.errors import LifecycleError
 from btc_lifecycle.settings import load_settings
 
@@ -152,6 +152,8 @@ def sandbox_exchange(
     port: Port = 8765,
 ) -> None:
     """Run the sandbox exchange: Binance's REST calls on 127.0.0.1, offline."""
+    from btc_lifecycle.commands import sandbox  # noqa: PLC0415  # its market and server
+
     start = sandbox.parse_time(now) if now else datetime.now(UTC)
     made = sandbox.make_market(
         market, data=data, seed=seed, start=start - timedelta(days=history_days)

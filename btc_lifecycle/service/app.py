@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Query, Security
+from fastapi.routing import iter_route_contexts
 from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, Response
@@ -101,7 +102,7 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     documented = app.openapi
     # FastAPI's way to change the document: its examples follow the model.
     app.openapi = lambda: with_examples(documented(), service.examples())  # type: ignore[method-assign]
-    paths = frozenset(app.openapi()["paths"]) | {"/", "/docs", "/openapi.json"}
+    paths = frozenset(str(route.path) for route in iter_route_contexts(app.routes))
     # Around all of FastAPI's own layers, which cost several times what is done here.
     app.middleware_stack = FrontDoor(
         app.build_middleware_stack(),
@@ -157,8 +158,6 @@ class Service:
             server_log.propagate = False
         self.live.start()
         self.volatility.start()
-        # What was imported stays: to look through it for garbage would hold requests up.
-        gc.freeze()
         yield
         for stop in (self.volatility.stop, self.live.stop, self.log.close):
             await run_in_threadpool(stop)
@@ -286,5 +285,7 @@ def __getattr__(name: str) -> FastAPI:
     from btc_lifecycle.settings import load_settings  # noqa: PLC0415  # as above
 
     app = create_app(service_settings(load_settings()))
+    # What was imported stays: to look through it for garbage would hold requests up.
+    gc.freeze()
     globals()["app"] = app
     return app

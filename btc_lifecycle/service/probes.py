@@ -63,7 +63,10 @@ class Probes:
             self.get_v2_model_ready,
             summary="Whether one model serves",
             response_model=V2ModelReady,
-            responses={503: {"model": V2ModelReady}},
+            responses={
+                404: {"model": bodies.ErrorBody, "description": "No model of this name"},
+                503: {"model": V2ModelReady},
+            },
         )
         return router
 

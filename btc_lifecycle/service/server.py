@@ -5,8 +5,13 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from btc_lifecycle.service.errors import ApiError, error_response
+
 ARRIVAL_S = 10.0
 """Within which a request must have come whole, from its first byte or the connection's opening."""
+
+MOST_HEAD_BYTES = 64 * 1024
+"""Beyond which a request line and its headers are read no further; uvicorn would read on."""
 
 GRACE_S = 6
 """That requests have to end once the process was told to; its threads then have a few more."""
@@ -18,33 +23,69 @@ class PatientProtocol(HttpToolsProtocol):
     By itself it waits without end for headers that come a byte at a time, or not at all.
     """
 
+    _is_arriving = True
     _deadline: asyncio.TimerHandle | None = None
+    _n_head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Give a first request its time."""
         super().connection_made(transport)
         self._start_waiting()
 
+    def data_received(self, data: bytes) -> None:
+        """Give a request that has only begun its time; most come whole, and need no timer."""
+        super().data_received(data)
+        if self._is_arriving:
+            self._start_waiting()
+            self._bound_head(len(data))
+        elif self._deadline is not None:
+            self._stop_waiting()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP in the form that all errors have."""
+        self._hang_up(
+            ApiError(400, "invalid_http", msg, hint="send an HTTP/1.1 request and its whole body")
+        )
+
     def on_message_begin(self) -> None:
-        """Give a further request of the connection its time."""
+        """Note that a request has begun."""
+        self._is_arriving = True
         super().on_message_begin()
-        self._start_waiting()
 
     def on_message_complete(self) -> None:
-        """Be content: the request is there."""
-        self._stop_waiting()
+        """Note that it is there."""
+        self._is_arriving = False
         super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
+        self._is_arriving = False
         self._stop_waiting()
         super().connection_lost(exc)
+
+    def _bound_head(self, n_more_bytes: int) -> None:
+        # uvicorn's own mark of a head that is there.
+        if self.scope is not None and "method" in self.scope:
+            return
+        self._n_head_bytes += n_more_bytes
+        if self._n_head_bytes > MOST_HEAD_BYTES and not self.transport.is_closing():
+            self._hang_up(
+                ApiError(431, "head_too_large", "the headers are too large", hint="send fewer")
+            )
+
+    def _hang_up(self, error: ApiError) -> None:
+        response = error_response(error)
+        headers = [*response.raw_headers, (b"connection", b"close")]
+        lines = [b"HTTP/1.1 %d Refused" % error.status, *(b": ".join(pair) for pair in headers)]
+        self.transport.write(b"\r\n".join([*lines, b"", bytes(response.body)]))
+        self.transport.close()
 
     def _start_waiting(self) -> None:
         if self._deadline is None:
             self._deadline = self.loop.call_later(ARRIVAL_S, self.transport.close)
 
     def _stop_waiting(self) -> None:
+        self._n_head_bytes = 0
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
@@ -57,6 +98,7 @@ def options(*, host: str, port: int, workers: int) -> dict[str, Any]:
         "port": port,
         "workers": workers,
         "http": PatientProtocol,
+        "ws": "none",
         "server_header": False,
         "access_log": False,
         "timeout_graceful_shutdown": GRACE_S,

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from btc_lifecycle.adapters.prediction_log import PredictionLog
 from btc_lifecycle.service.metrics import Metrics
 from btc_lifecycle.service.predict_route import Predict
+from btc_lifecycle.service.predicting import Scorer
 from btc_lifecycle.settings import ServeSettings
 
 ROW = [0.4, -1.0, 0.6]
@@ -21,15 +25,13 @@ JSON = [(b"content-type", b"application/json")]
 def predict(client, tmp_path):
     """The application of the running service's model, with limits and a log of the test's own."""
 
-    def make(**limits: object) -> Predict:
+    def make(*, scorer: Scorer | None = None, **limits: object) -> Predict:
         class Nothing:
             def collect(self):
                 return []
 
-        scorer = client.app.state.service.live
-        assert scorer.model is not None
         return Predict(
-            client.app.state.service.scorer,
+            scorer or client.app.state.service.scorer,
             log=PredictionLog(tmp_path),
             metrics=Metrics(Nothing()),
             limits=ServeSettings(**limits),
@@ -120,3 +122,16 @@ def test_a_body_that_does_not_come_in_time_is_given_up(predict, before):
 def test_a_client_that_left_in_the_middle_is_no_fault(predict, before):
     status, content = answer(predict(), *before, {"type": "http.disconnect"})
     assert (status, content["error"]["code"]) == (400, "body_incomplete")
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), 1.5, -0.1, float("inf")])
+def test_what_is_no_probability_is_neither_answered_nor_logged(client, predict, tmp_path, wrong):
+    """Many a writer of JSON makes null of what is no number."""
+    service = client.app.state.service
+    trees = SimpleNamespace(predict=lambda rows: np.full(len(rows), wrong))
+    broken = SimpleNamespace(model=replace(service.live.model, trees=trees), problem=None)
+    scorer = Scorer(broken, volatility=service.volatility)
+    status, content = answer(predict(scorer=scorer), BODY)
+    assert (status, content["error"]["code"]) == (503, "bad_model")
+    assert "no number from 0 to 1" in content["error"]["message"]
+    assert list(tmp_path.iterdir()) == []
