@@ -30,9 +30,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_tracking_uri_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """MLflow writes its tracking URI into the environment, where the next test's settings look."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    """MLflow writes its URIs into the environment, where the next test's settings look."""
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")

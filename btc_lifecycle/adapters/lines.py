@@ -19,10 +19,17 @@ class Lines:
     Args:
         write: Takes the bytes of a batch; what it raises as OSError loses the batch.
         max_bytes: Most bytes that may wait.
+        on_drop: Told of each number of lines that is lost.
     """
 
-    def __init__(self, write: Callable[[bytes], None], *, max_bytes: int) -> None:
-        self._write, self._max_bytes = write, max_bytes
+    def __init__(
+        self,
+        write: Callable[[bytes], None],
+        *,
+        max_bytes: int,
+        on_drop: Callable[[int], None] | None = None,
+    ) -> None:
+        self._write, self._max_bytes, self._on_drop = write, max_bytes, on_drop
         self._waiting: list[bytes] = []
         self._n_bytes = 0
         self._n_unwritten = 0
@@ -43,17 +50,20 @@ class Lines:
         """Queue lines, each with its newline, all or none."""
         n_bytes = sum(map(len, lines))
         with self._lock:
-            if self._is_closed or self._n_bytes + n_bytes > self._max_bytes:
-                self._n_dropped += len(lines)
-                return
-            self._waiting.extend(lines)
-            self._n_bytes += n_bytes
-            self._n_unwritten += len(lines)
+            has_room = not self._is_closed and self._n_bytes + n_bytes <= self._max_bytes
+            if has_room:
+                self._waiting.extend(lines)
+                self._n_bytes += n_bytes
+                self._n_unwritten += len(lines)
+        if not has_room:
+            self.drop(len(lines))
 
     def drop(self, n_lines: int) -> None:
-        """Count lines that could not even be made."""
-        with self._changed:
+        """Count lines as lost, such as those that could not even be made."""
+        with self._lock:
             self._n_dropped += n_lines
+        if self._on_drop is not None:
+            self._on_drop(n_lines)
 
     def flush(self, *, timeout_s: float = 10.0) -> bool:
         """Return whether everything queued was written or dropped within the time."""
@@ -61,8 +71,8 @@ class Lines:
         with self._changed:
             return self._changed.wait_for(lambda: self._n_unwritten == 0, timeout_s)
 
-    def close(self, *, timeout_s: float = 10.0) -> None:
-        """Write what is queued and stop; lines that come later are dropped."""
+    def close(self, *, timeout_s: float = 2.0) -> None:
+        """Write what is queued and stop, after that time at the latest; later lines are dropped."""
         with self._changed:
             self._is_closed = True
         self._is_awaited.set()
@@ -80,13 +90,11 @@ class Lines:
         if not batch:
             return
         content = b"".join(batch)
-        n_lost = 0
         try:
             self._write(content)
-        except OSError:
-            n_lost = len(batch)
+        except (OSError, ValueError):  # a closed stream raises the latter
+            self.drop(len(batch))
         with self._changed:
-            self._n_dropped += n_lost
             self._n_bytes -= len(content)
             self._n_unwritten -= len(batch)
             self._changed.notify_all()

@@ -68,7 +68,7 @@ class OnlineSnapshot:
         candles: The newest ones, 1 to MAX_CANDLES, oldest first.
         source: Where the candles come from.
         market_time: The exchange's time by which it was decided what is closed.
-        written_at: The writer's clock.
+        read_at: The writer's clock when it read that.
     """
 
     __pydantic_config__ = _STRICT
@@ -79,7 +79,7 @@ class OnlineSnapshot:
     candles: Annotated[tuple[OnlineCandle, ...], Field(max_length=MAX_CANDLES)]
     source: Annotated[str, Field(min_length=1)]
     market_time: _Time
-    written_at: _Time
+    read_at: _Time
 
     def __post_init__(self) -> None:
         # ValueError, since reading turns it into a message that names the file.
@@ -89,13 +89,13 @@ class OnlineSnapshot:
 
     def market_now(self, now: datetime) -> datetime:
         """Return the exchange's time at a time of this machine's clock, as far as one can tell."""
-        return self.market_time + max(timedelta(0), now - self.written_at)
+        return self.market_time + max(timedelta(0), now - self.read_at)
 
     def age(self, now: datetime) -> timedelta:
         """Return how long ago the newest candle closed.
 
-        The exchange's clock says how old it was when the snapshot was written, this machine's how
-        long ago that was; neither is held against the other.
+        The exchange's clock says how old it was when that clock was read, this machine's how long
+        ago that was; neither is held against the other.
         """
         return self.market_now(now) - (self.open_time + INTERVAL)
 

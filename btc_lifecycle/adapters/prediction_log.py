@@ -61,10 +61,11 @@ class PredictionLog:
         *,
         max_queued_bytes: int = _MAX_QUEUED_BYTES,
         now: Callable[[], datetime] = clock.now,
+        on_drop: Callable[[int], None] | None = None,
     ) -> None:
         self._folder, self._now = folder, now
         self._token = secrets.token_hex(4)
-        self._lines = Lines(self._write, max_bytes=max_queued_bytes)
+        self._lines = Lines(self._write, max_bytes=max_queued_bytes, on_drop=on_drop)
 
     @property
     def dropped(self) -> int:
@@ -82,19 +83,20 @@ class PredictionLog:
         """Return whether everything queued was written or dropped within the time."""
         return self._lines.flush(timeout_s=timeout_s)
 
-    def close(self) -> None:
-        """Write what is queued and stop; records that come later are dropped."""
-        self._lines.close()
+    def close(self, *, timeout_s: float = 2.0) -> None:
+        """Write what is queued and stop, after that time at the latest; later records are dropped."""
+        self._lines.close(timeout_s=timeout_s)
 
     def _write(self, lines: bytes) -> None:
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with self._path().open("ab", buffering=0) as file:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with self._path().open("ab", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            try:
                 _write_whole(file.fileno(), lines)
-        except OSError:
-            # The failed write may have left half a line, which the next one must not continue.
-            self._token = secrets.token_hex(4)
-            raise
+            except OSError:
+                # Nobody else writes to this file: not even half a line stays.
+                os.ftruncate(file.fileno(), size)
+                raise
 
     def _path(self) -> Path:
         return (

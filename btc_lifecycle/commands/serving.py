@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import tempfile
 
@@ -10,6 +9,7 @@ import uvicorn
 
 from btc_lifecycle.domain.errors import ConfigurationError
 from btc_lifecycle.service import server
+from btc_lifecycle.service.front_door import is_loopback
 from btc_lifecycle.settings import load_settings
 
 
@@ -19,7 +19,7 @@ def serve(*, host: str, port: int, workers: int) -> None:
     Raises:
         ConfigurationError: If others could reach the address and no key is set.
     """
-    if load_settings().api_key is None and not _is_loopback(host):
+    if load_settings().api_key is None and host != "localhost" and not is_loopback(host):
         raise ConfigurationError(
             f"without a key the service binds to this machine only, {host} was asked for",
             hint="set BTC_API_KEY, or leave --host out",
@@ -32,10 +32,3 @@ def serve(*, host: str, port: int, workers: int) -> None:
         # Read when a worker imports its metrics, which are then summed over all of them.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         uvicorn.run("btc_lifecycle.service.app:app", **options)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

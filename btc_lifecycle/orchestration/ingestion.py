@@ -11,6 +11,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+from btc_lifecycle.adapters import clock
 from btc_lifecycle.adapters.archive import Archive
 from btc_lifecycle.adapters.exchange import Exchange
 from btc_lifecycle.adapters.files import write_atomically
@@ -35,7 +36,10 @@ Told = Callable[[str, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class IngestionStats:
-    """What one ingest of one symbol did, and what the table holds after it."""
+    """What one ingest of one symbol did, and what the table holds after it.
+
+    ``fetched_at`` is the exchange's time when the ingest began.
+    """
 
     symbol: str
     interval: str
@@ -53,10 +57,14 @@ class IngestionStats:
 
 @dataclass(frozen=True, kw_only=True)
 class Ingestion:
-    """What an ingest of several symbols did: figures of those that went well, errors of the others."""
+    """What an ingest of several symbols did: figures of those that went well, errors of the others.
+
+    ``asked_at`` is this machine's time when it began, as ``fetched_at`` of the figures is the exchange's.
+    """
 
     stats: tuple[IngestionStats, ...]
     failures: Mapping[str, LifecycleError]
+    asked_at: datetime
 
     def require_any(self) -> None:
         """Raise the first error if no symbol went well."""
@@ -74,7 +82,7 @@ def ingest_new(exchange: Exchange, store: CandleStore, *, settings: IngestSettin
         LifecycleError: If every symbol failed; what was stored before stays stored, and the next
             call continues after it.
     """
-    now = exchange.server_time()
+    now, asked_at = exchange.server_time(), clock.now()
 
     def work(symbol: str) -> Iterator[BatchCounts]:
         holdings = _own_holdings(store, symbol, source=exchange.source)
@@ -84,7 +92,11 @@ def ingest_new(exchange: Exchange, store: CandleStore, *, settings: IngestSettin
             yield from replace(fetch, is_retry=True).stretch(gap)
 
     return _ingested(
-        exchange, store, {symbol: work(symbol) for symbol in settings.symbols}, now=now
+        exchange,
+        store,
+        {symbol: work(symbol) for symbol in settings.symbols},
+        now=now,
+        asked_at=asked_at,
     )
 
 
@@ -106,7 +118,7 @@ def backfill(
     Raises:
         LifecycleError: As ``ingest_new``.
     """
-    now = exchange.server_time()
+    now, asked_at = exchange.server_time(), clock.now()
     closed = Stretch(start=stretch.start, end=min(stretch.end, floor_minute(now)))
 
     def work(symbol: str) -> Iterator[BatchCounts]:
@@ -131,7 +143,11 @@ def backfill(
             raise refusal
 
     return _ingested(
-        exchange, store, {symbol: work(symbol) for symbol in settings.symbols}, now=now
+        exchange,
+        store,
+        {symbol: work(symbol) for symbol in settings.symbols},
+        now=now,
+        asked_at=asked_at,
     )
 
 
@@ -151,7 +167,17 @@ def write_stats(path: Path, ingestion: Ingestion) -> None:
     ]
     failures = {symbol: str(error) for symbol, error in ingestion.failures.items()}
     write_atomically(
-        path, json.dumps({**rows[0], "symbols": rows, "failures": failures}, indent=2) + "\n"
+        path,
+        json.dumps(
+            {
+                **rows[0],
+                "asked_at": ingestion.asked_at.isoformat(),
+                "symbols": rows,
+                "failures": failures,
+            },
+            indent=2,
+        )
+        + "\n",
     )
 
 
@@ -177,6 +203,7 @@ def _ingested(
     works: Mapping[str, Iterator[BatchCounts]],
     *,
     now: datetime,
+    asked_at: datetime,
 ) -> Ingestion:
     """Let each symbol store a batch in turn until all are done; one that fails stops no other."""
     done: dict[str, list[BatchCounts]] = {symbol: [] for symbol in works}
@@ -198,7 +225,7 @@ def _ingested(
         except LifecycleError as error:
             failures[symbol] = error
     ordered = sorted(stats, key=lambda figures: list(works).index(figures.symbol))
-    ingestion = Ingestion(stats=tuple(ordered), failures=failures)
+    ingestion = Ingestion(stats=tuple(ordered), failures=failures, asked_at=asked_at)
     ingestion.require_any()
     return ingestion
 

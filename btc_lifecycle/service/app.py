@@ -24,10 +24,8 @@ from btc_lifecycle.adapters.lines import Lines
 from btc_lifecycle.adapters.online_store import OnlineStore
 from btc_lifecycle.adapters.prediction_log import PredictionLog
 from btc_lifecycle.adapters.registry import (
-    ModelVersion,
     RegistryReader,
 )
-from btc_lifecycle.domain.errors import LifecycleError
 from btc_lifecycle.domain.learn.training import VOLATILITY
 from btc_lifecycle.domain.tables import FEATURE_COLUMNS
 from btc_lifecycle.service import bodies
@@ -45,7 +43,6 @@ from btc_lifecycle.service.predicting import Scorer, name_of
 from btc_lifecycle.service.probes import Probes, Responses
 
 _MOST_ACCESS_LOG_BYTES = 4 * 1024 * 1024
-_SHOWN_VERSIONS = 5
 
 # What asks for the key is the front door; here it is only documented.
 _DOCUMENTED_KEY = [
@@ -122,22 +119,21 @@ class Service:
 
     def __init__(self, settings: ServiceSettings) -> None:
         self._settings = settings
-        self._registry = RegistryReader(settings.tracking_uri, settings.registry_uri)
+        registry = RegistryReader(settings.tracking_uri, settings.registry_uri)
         self.live = LiveModel(
-            self._registry, model_uri=settings.model_uri, poll_seconds=settings.poll_seconds
+            registry, model_uri=settings.model_uri, poll_seconds=settings.poll_seconds
         )
         self.volatility = LiveModel(
-            self._registry,
+            registry,
             model_uri=settings.volatility_model_uri,
             poll_seconds=settings.poll_seconds,
             target=VOLATILITY,
         )
-        self.log = PredictionLog(settings.prediction_log_dir)
         self.access_log = _access_log() if settings.limits.access_log else None
         self._online = OnlineStore(settings.online_dir)
-        state = ServiceState((self.live, self.volatility), online=self._online, log=self.log)
-        self.metrics, scorer = Metrics(state), Scorer(self.live, volatility=self.volatility)
-        self.scorer = scorer
+        self.metrics = Metrics(ServiceState((self.live, self.volatility), online=self._online))
+        self.log = PredictionLog(settings.prediction_log_dir, on_drop=self.metrics.lost_predictions)
+        self.scorer = scorer = Scorer(self.live, volatility=self.volatility)
         self.probes = Probes(scorer, log=self.log)
         self.predict = Predict(scorer, log=self.log, metrics=self.metrics, limits=settings.limits)
         self._latest = Latest(
@@ -159,15 +155,23 @@ class Service:
         self.live.start()
         self.volatility.start()
         yield
-        for stop in (self.volatility.stop, self.live.stop, self.log.close):
-            await run_in_threadpool(stop)
+        await run_in_threadpool(self._end)
+
+    def _end(self) -> None:
+        """End the threads, none of which may hold the process up for long."""
+        models = self.live, self.volatility
+        for live in models:
+            live.stop()
+        self.log.close()
         if self.access_log is not None:
-            await run_in_threadpool(self.access_log.close)
+            self.access_log.close(timeout_s=0.5)
+        for live in models:
+            live.join()
 
     def open_router(self) -> APIRouter:
         """Return the pages: documents without data, which never ask for a key."""
         router = APIRouter(include_in_schema=False)
-        router.add_api_route("/", self.get_page)
+        router.add_api_route("/", self.get_page, methods=["GET", "HEAD"])
         return router
 
     def guarded_router(self) -> APIRouter:
@@ -223,14 +227,14 @@ class Service:
         except ApiError as error:
             prediction = f"{error.message}; {error.hint}"
         model = self.live.model
-        versions = await run_in_threadpool(self._newest_versions)
         return make_overview(
             self._online,
             symbol=symbol,
             now=clock.now(),
             prediction=prediction,
             model=str(self.live.problem) if model is None else model.version,
-            versions=versions,
+            versions=self.live.versions,
+            max_age_seconds=self._settings.limits.max_feature_age_s,
         )
 
     async def get_features(self) -> bodies.FeaturesBody:
@@ -262,12 +266,6 @@ class Service:
         """Tells requests, durations, predictions, scores, ages and losses."""
         text = await run_in_threadpool(self.metrics.text)
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    def _newest_versions(self) -> list[ModelVersion] | str:
-        try:
-            return self._registry.newest_versions(self.live.model_name, limit=_SHOWN_VERSIONS)
-        except LifecycleError as error:
-            return str(error)
 
 
 def _access_log() -> Lines:

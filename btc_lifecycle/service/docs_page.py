@@ -1,6 +1,7 @@
 """The page at /docs: FastAPI's own, with Swagger UI from this machine, loading nothing from elsewhere."""
 
 import hashlib
+import os
 import re
 from base64 import b64encode
 from collections.abc import Mapping
@@ -10,18 +11,40 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
 
 FILES_URL = "/docs/files"
 
 _INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 
 
+class _Files(StaticFiles):
+    """Whole files, which a browser may keep for a day."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; a part of a file is refused in forms of its own, so none is given."""
+        headers = [header for header in scope["headers"] if header[0] != b"range"]
+        await super().__call__({**scope, "headers": headers}, receive, send)
+
+    def file_response(
+        self,
+        full_path: str | os.PathLike[str],
+        stat_result: os.stat_result,
+        scope: Scope,
+        status_code: int = 200,
+    ) -> Response:
+        """Return a file."""
+        response = super().file_response(full_path, stat_result, scope, status_code)
+        response.headers["Cache-Control"] = "max-age=86400"
+        return response
+
+
 def add_docs_page(app: FastAPI) -> None:
     """Let an app show its endpoints at /docs, where they can be tried."""
     files = Path(str(resources.files("fastapi_offline"))) / "static"
-    app.mount(FILES_URL, StaticFiles(directory=files), name="docs-files")
+    app.mount(FILES_URL, _Files(directory=files), name="docs-files")
     app.add_api_route("/docs", get_docs, include_in_schema=False)
 
 

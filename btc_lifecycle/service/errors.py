@@ -49,6 +49,7 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ApiError, _answer_api_error)
     app.add_exception_handler(HTTPException, _answer_framework_error)
     app.add_exception_handler(RequestValidationError, _answer_bad_parameters)
+    app.add_exception_handler(Exception, _answer_own_fault)
 
 
 async def _answer_api_error(_request: Request, error: Exception) -> Response:
@@ -72,6 +73,10 @@ async def _answer_bad_parameters(_request: Request, error: Exception) -> Respons
     return error_response(
         invalid_request("; ".join(problems), hint="GET /docs shows what is taken")
     )
+
+
+async def _answer_own_fault(_request: Request, _error: Exception) -> Response:
+    return error_response(OWN_FAULT)
 
 
 def error_response(error: ApiError) -> Response:

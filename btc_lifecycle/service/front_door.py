@@ -14,7 +14,6 @@ from itertools import count
 from time import perf_counter, time_ns
 
 import orjson
-from starlette._utils import get_route_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from btc_lifecycle.adapters.lines import Lines
@@ -26,7 +25,7 @@ from btc_lifecycle.settings import ServeSettings
 OPEN_PATHS = frozenset({"/", "/live", "/health", "/docs", "/openapi.json"})
 """Probes, and pages without data: answered without a key, and however busy the service is."""
 
-_OPEN_FOLDERS = ("/v2/", "/docs/files/")
+OPEN_FOLDERS = ("/v2/", "/docs/files/")
 _OTHER = "other"
 _METHODS = frozenset({"GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"})
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -34,10 +33,17 @@ _LOCAL_HOST = re.compile(rb"(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
-_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+
+_CLIENT_LEFT = 499
+"""What some servers note where a client left before it had its answer."""
 
 Headers = dict[bytes, bytes]
+
+
+class _ClientLeftError(Exception):
+    """The client closed the connection in the middle of an answer."""
 
 
 class FrontDoor:
@@ -80,7 +86,8 @@ class FrontDoor:
             await self._app(scope, receive, send)
             return
         start, status = perf_counter(), 0
-        path, headers = get_route_path(scope), dict(scope["headers"])
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        headers: Headers = dict(scope["headers"])
         request_id = self._request_id(headers)
 
         async def send_marked(message: Message) -> None:
@@ -88,30 +95,34 @@ class FrontDoor:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = _with_headers(message["headers"], request_id=request_id)
-            await send(message)
+            try:
+                await send(message)
+            except RuntimeError as error:
+                # What uvloop says of a connection that closed under a long answer.
+                raise _ClientLeftError from error
 
-        self._n_active += 1
+        is_guarded = not (path in OPEN_PATHS or path.startswith(OPEN_FOLDERS))
+        self._n_active += is_guarded
         try:
-            refusal = self._refusal(scope, path, headers)
+            refusal = self._refusal(scope, headers) if is_guarded else None
             if refusal is None:
                 answer = self._direct.get((scope["method"], path), self._app)
             else:
                 answer = error_response(refusal)
             await answer(scope, receive, send_marked)
+        except _ClientLeftError:
+            status = _CLIENT_LEFT
         except Exception:
             if not status:
                 await error_response(OWN_FAULT)(scope, receive, send_marked)
             raise
         finally:
-            self._n_active -= 1
-            # 499, as some servers note it, is a client that left before it had an answer.
+            self._n_active -= is_guarded
             seconds = perf_counter() - start
-            self._note(scope, path, request_id, status=status or 499, seconds=seconds)
+            self._note(scope, path, request_id, status=status or _CLIENT_LEFT, seconds=seconds)
 
-    def _refusal(self, scope: Scope, path: str, headers: Headers) -> ApiError | None:
-        """Return why a request is not let in, None if it is."""
-        if path in OPEN_PATHS or path.startswith(_OPEN_FOLDERS):
-            return None
+    def _refusal(self, scope: Scope, headers: Headers) -> ApiError | None:
+        """Return why a request to a guarded path is not let in, None if it is."""
         if self._n_active > self._max_active:
             return ApiError(
                 503,
@@ -149,10 +160,12 @@ class FrontDoor:
         )
 
     def _without_key(self, address: str, headers: Headers) -> ApiError | None:
-        is_local = _is_loopback(address)
         # A page of another site may have its name lead here; its requests name that site as host.
-        if is_local is None or (
-            is_local and _LOCAL_HOST.fullmatch(headers.get(b"host", b"localhost"))
+        names_this_machine = _LOCAL_HOST.fullmatch(headers.get(b"host", b"localhost"))
+        # Whoever was passed on is somewhere else, and the server may take the address from here.
+        is_passed_on = b"x-forwarded-for" in headers or b"forwarded" in headers
+        if not is_passed_on and (
+            not _is_ip(address) or (is_loopback(address) and names_this_machine)
         ):
             return None
         return ApiError(
@@ -171,7 +184,7 @@ class FrontDoor:
     def _note(
         self, scope: Scope, path: str, request_id: bytes, *, status: int, seconds: float
     ) -> None:
-        known = path if path in self._paths else _OTHER
+        known = path if path in self._paths else _folder_of(path)
         # Whatever a client makes up is one name more in the metrics for ever.
         method = scope["method"] if scope["method"] in _METHODS else _OTHER
         self._metrics.saw_request(method=method, path=known, status=status, seconds=seconds)
@@ -200,15 +213,26 @@ class FrontDoor:
 def _with_headers(
     headers: list[tuple[bytes, bytes]], *, request_id: bytes
 ) -> list[tuple[bytes, bytes]]:
-    has_policy = any(name == _POLICY[0] for name, _ in headers)
-    policy = () if has_policy else (_POLICY,)
-    return [*headers, (b"x-request-id", request_id), *_HEADERS, *policy]
+    own = {name for name, _ in headers}
+    missing = [header for header in _HEADERS if header[0] not in own]
+    return [*headers, (b"x-request-id", request_id), *missing]
+
+
+def _folder_of(path: str) -> str:
+    return next((folder for folder in OPEN_FOLDERS if path.startswith(folder)), _OTHER)
 
 
 @lru_cache(maxsize=4096)
-def _is_loopback(address: str) -> bool | None:
-    """Return whether an address is this machine's own, None where it is none: a local socket's."""
+def is_loopback(address: str) -> bool:
+    """Return whether an address is this machine's own."""
+    return _is_ip(address) and ipaddress.ip_address(address).is_loopback
+
+
+@lru_cache(maxsize=4096)
+def _is_ip(address: str) -> bool:
+    """Return whether there is an address; a local socket has none, a test's client makes one up."""
     try:
-        return ipaddress.ip_address(address).is_loopback
+        ipaddress.ip_address(address)
     except ValueError:
-        return None
+        return False
+    return True

@@ -1,6 +1,7 @@
 """The prediction for the newest candle, from the features that the ingest left for the service."""
 
 import math
+import re
 import uuid
 from datetime import datetime, timedelta
 
@@ -10,6 +11,7 @@ from pydantic import Field
 from btc_lifecycle.adapters import clock
 from btc_lifecycle.adapters.online_store import OnlineSnapshot, OnlineStore
 from btc_lifecycle.adapters.prediction_log import PredictionLog
+from btc_lifecycle.adapters.registry import ModelVersion
 from btc_lifecycle.domain.errors import DataError
 from btc_lifecycle.domain.ingest.candles import INTERVAL
 from btc_lifecycle.service.bodies import Body, ModelName
@@ -17,6 +19,10 @@ from btc_lifecycle.service.errors import ApiError
 from btc_lifecycle.service.holder import LoadedModel
 from btc_lifecycle.service.metrics import Metrics
 from btc_lifecycle.service.predicting import Scorer, name_of
+
+Row = np.ndarray[tuple[int, int], np.dtype[np.float64]]
+
+_MINUTES = re.compile("[1-9][0-9]{0,5}")
 
 _PREDICTIONS = uuid.UUID("7d1f7a52-6f0e-4a43-9a53-6d1c7c0c3f0b")
 """Namespace of the ids: whichever process predicts from a candle gives the prediction the same one."""
@@ -44,7 +50,8 @@ class LatestBody(Body):
     )
     model: ModelName
     prediction_id: str = Field(
-        description="the same however often it is asked for, until the next candle or model",
+        description="the same however often it is asked for, until the next candle or model, or "
+        "until the exchange revises the candle",
         examples=["1d4cde55-2ad0-5ab8-9d6b-3fc6b0f0a1b4"],
     )
 
@@ -77,7 +84,7 @@ class Latest:
         row = _row(snapshot, model=model)
         scored = self._scorer.score(row, model=model)
         (prediction,) = scored.predictions
-        prediction_id = _prediction_id(snapshot, model=model)
+        prediction_id = _prediction_id(snapshot, row, model=model)
         if self._logged.get(symbol) != prediction_id:
             self._logged[symbol] = prediction_id
             self._metrics.saw_predictions(scored)
@@ -126,9 +133,7 @@ class Latest:
         return snapshot
 
 
-def _row(
-    snapshot: OnlineSnapshot, *, model: LoadedModel
-) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def _row(snapshot: OnlineSnapshot, *, model: LoadedModel) -> Row:
     values = [snapshot.features.get(name) for name in model.version.feature_names]
     missing = [
         name
@@ -149,8 +154,10 @@ def _unready(code: str, message: str, *, hint: str) -> ApiError:
     return ApiError(503, code, message, hint=hint, headers={"Retry-After": "30"})
 
 
-def _prediction_id(snapshot: OnlineSnapshot, *, model: LoadedModel) -> str:
+def _prediction_id(snapshot: OnlineSnapshot, row: Row, *, model: LoadedModel) -> str:
+    # A candle that the exchange revised makes other features, and another prediction.
     of = (
+        row.tobytes().hex(),
         model.version.run_id,
         model.version.version,
         snapshot.symbol,
@@ -159,8 +166,12 @@ def _prediction_id(snapshot: OnlineSnapshot, *, model: LoadedModel) -> str:
     return str(uuid.uuid5(_PREDICTIONS, " ".join(of)))
 
 
+def horizon_min(version: ModelVersion) -> int | None:
+    """Return how many minutes ahead a version looks, None where its tag does not say so."""
+    minutes = version.tags.get("horizon_min", "")
+    return int(minutes) if _MINUTES.fullmatch(minutes) else None
+
+
 def _matures_at(snapshot: OnlineSnapshot, *, model: LoadedModel) -> datetime | None:
-    minutes = model.version.tags.get("horizon_min", "")
-    if not minutes.isdecimal():
-        return None
-    return snapshot.open_time + INTERVAL + timedelta(minutes=int(minutes))
+    minutes = horizon_min(model.version)
+    return None if minutes is None else snapshot.open_time + INTERVAL + timedelta(minutes=minutes)

@@ -11,13 +11,12 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from btc_lifecycle.adapters import clock
 from btc_lifecycle.adapters.online_store import OnlineStore
-from btc_lifecycle.adapters.prediction_log import PredictionLog
 from btc_lifecycle.domain.errors import DataError
 from btc_lifecycle.service.holder import LiveModel
 from btc_lifecycle.service.predicting import Scored
@@ -60,6 +59,11 @@ class Metrics:
             buckets=_SCORES,
             registry=self._registry,
         )
+        self._dropped = Counter(
+            "btc_prediction_log_dropped",
+            "Predictions that could not be logged.",
+            registry=self._registry,
+        )
         # Looking a child up by its labels costs as much as all the rest.
         self._requests_of: dict[tuple[str, str, int], Counter] = {}
         self._durations_of: dict[str, Histogram] = {}
@@ -88,6 +92,10 @@ class Metrics:
         for prediction in scored.predictions:
             self._scores.observe(prediction["probability_up"])
 
+    def lost_predictions(self, n_predictions: int) -> None:
+        """Count predictions that could not be logged."""
+        self._dropped.inc(n_predictions)
+
     def text(self) -> bytes:
         """Return all metrics; counts are those of every worker, the rest this process's."""
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
@@ -98,24 +106,14 @@ class Metrics:
 
 
 class ServiceState(Collector):
-    """What is looked up when the metrics are asked for: models, features, the prediction log."""
+    """What is looked up when the metrics are asked for: models and features."""
 
-    def __init__(
-        self,
-        models: Sequence[LiveModel],
-        *,
-        online: OnlineStore,
-        log: PredictionLog,
-    ) -> None:
-        self._models, self._online, self._log = models, online, log
+    def __init__(self, models: Sequence[LiveModel], *, online: OnlineStore) -> None:
+        self._models, self._online = models, online
 
     def collect(self) -> Iterable[Metric]:
         """Yield the metrics as they are now."""
         now = clock.now()
-        dropped = CounterMetricFamily(
-            "btc_prediction_log_dropped", "Predictions that could not be logged."
-        )
-        dropped.add_metric([], self._log.dropped)
         ages = GaugeMetricFamily(
             "btc_model_age_seconds",
             "Since the version was registered.",
@@ -132,7 +130,7 @@ class ServiceState(Collector):
                 version = live.model.version
                 age = (now - version.created_at).total_seconds()
                 ages.add_metric([version.name, version.version], age)
-        return [dropped, ages, fails, self._staleness(now)]
+        return [ages, fails, self._staleness(now)]
 
     def _staleness(self, now: datetime) -> Metric:
         staleness = GaugeMetricFamily(

@@ -3,6 +3,7 @@
 What is not there is null, and the field beside it says in words why; nothing of it is an error.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -15,7 +16,7 @@ from btc_lifecycle.adapters.registry import VERDICT_REASON_TAG, ModelVersion
 from btc_lifecycle.domain.errors import LifecycleError
 from btc_lifecycle.domain.learn.evaluation import DIRECTION_RIVALS
 from btc_lifecycle.service.bodies import Body
-from btc_lifecycle.service.latest import LatestBody
+from btc_lifecycle.service.latest import LatestBody, horizon_min
 
 MAX_SHOWN_CANDLES = 180
 
@@ -140,6 +141,7 @@ class OverviewBody(Body):
     symbol: str
     symbols: list[str] = Field(description="markets that can be asked for")
     made_at: datetime = Field(description="the service's clock")
+    max_age_seconds: float = Field(description="beyond which a candle is not predicted from")
     market: MarketBody | None
     market_problem: str | None = Field(description="why there is no market")
     prediction: LatestBody | None
@@ -160,6 +162,7 @@ def make_overview(
     prediction: LatestBody | str,
     model: ModelVersion | str,
     versions: Sequence[ModelVersion] | str,
+    max_age_seconds: float,
 ) -> OverviewBody:
     """Return the overview of a market; never raises for what is missing or damaged.
 
@@ -170,6 +173,7 @@ def make_overview(
         prediction: The latest one, or why there is none.
         model: The version that serves, or why none does.
         versions: The newest ones, newest first, or why they are not known.
+        max_age_seconds: Beyond which a candle is not predicted from.
     """
     snapshot, market_problem = _snapshot(store, symbol)
     summary, monitoring_problem = _summary(store)
@@ -180,6 +184,7 @@ def make_overview(
         symbol=symbol,
         symbols=list(store.symbols()),
         made_at=now,
+        max_age_seconds=max_age_seconds,
         market=None if snapshot is None else _market(snapshot, now=now),
         market_problem=market_problem,
         prediction=None if isinstance(prediction, str) else prediction,
@@ -225,18 +230,18 @@ def _market(snapshot: OnlineSnapshot, *, now: datetime) -> MarketBody:
 
 def _model_card(version: ModelVersion) -> ModelCardBody:
     tags, metrics = version.tags, version.metrics
-    horizon, n_rows = tags.get("horizon_min", ""), metrics.get("test_n_rows")
+    n_rows = metrics.get("test_n_rows", math.nan)
     return ModelCardBody(
         name=version.name,
         version=version.version,
         source=tags.get("source"),
         label_method=tags.get("label_method"),
-        horizon_min=int(horizon) if horizon.isdecimal() else None,
+        horizon_min=horizon_min(version),
         trained_from=_time(tags, "trained_from"),
         trained_until=_time(tags, "trained_until"),
         test_from=_time(tags, "test_from"),
         test_until=_time(tags, "test_until"),
-        n_test_rows=None if n_rows is None else int(n_rows),
+        n_test_rows=int(n_rows) if math.isfinite(n_rows) else None,
         test_auc=metrics.get("test_auc"),
         test_auc_low=metrics.get("test_auc_low"),
         test_auc_high=metrics.get("test_auc_high"),

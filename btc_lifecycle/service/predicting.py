@@ -12,11 +12,9 @@ import numpy.typing as npt
 import orjson
 
 from btc_lifecycle.adapters import clock
-from btc_lifecycle.domain.errors import NothingToServeError
-from btc_lifecycle.service.bodies import ModelName
+from btc_lifecycle.service.bodies import ModelName, PredictRequest
 from btc_lifecycle.service.errors import ApiError
 from btc_lifecycle.service.holder import LiveModel, LoadedModel
-from btc_lifecycle.service.rows import read_rows
 
 _RANDOM = random.Random(os.urandom(32))  # noqa: S311  # as _new_id says
 
@@ -90,21 +88,27 @@ class Scorer:
         """Return what a model says of rows, and their expected volatility where it is known.
 
         Raises:
-            ApiError: 503 if a model answers with what is no prediction.
+            ApiError: 503 if the model answers with what is no probability.
         """
-        try:
-            probabilities, expected = model.predict(rows), self._expected(rows, model=model)
-        except NothingToServeError as error:
-            raise ApiError(503, "bad_model", error.message, hint=error.hint) from error
-        predictions: list[dict[str, float]] = [
-            {"probability_up": probability, "direction": 1 if probability >= 0.5 else -1}
-            for probability in probabilities
-        ]
-        for prediction, per_minute in zip(predictions, expected, strict=False):
-            prediction["expected_volatility_60m"] = per_minute
+        predictions: list[dict[str, float]] = []
+        for probability in model.predict(rows):
+            if probability is None:
+                error = model.no_prediction()
+                raise ApiError(503, "bad_model", error.message, hint=error.hint)
+            predictions.append(
+                {"probability_up": probability, "direction": 1 if probability >= 0.5 else -1}
+            )
+        for prediction, log_volatility in zip(
+            predictions, self._log_volatility(rows, model=model), strict=False
+        ):
+            # It rests on a feature that a client may make up: then nothing is expected.
+            if log_volatility is not None:
+                prediction["expected_volatility_60m"] = math.exp(log_volatility)
         return Scored(model=model, predictions=predictions)
 
-    def _expected(self, rows: npt.NDArray[np.float64], *, model: LoadedModel) -> list[float]:
+    def _log_volatility(
+        self, rows: npt.NDArray[np.float64], *, model: LoadedModel
+    ) -> list[float | None]:
         names, volatility = model.version.feature_names, self.volatility.model
         if volatility is None:
             return []
@@ -113,18 +117,16 @@ class Scorer:
             if not set(theirs) <= set(names):
                 return []
             rows = np.ascontiguousarray(rows[:, [names.index(name) for name in theirs]])
-        return [math.exp(log_volatility) for log_volatility in volatility.predict(rows)]
+        return volatility.predict(rows)
 
-    def answer(self, body: bytes, *, max_rows: int) -> Answer:
-        """Return the answer to a request, from one model version throughout.
+    def answer(
+        self, request: PredictRequest, rows: npt.NDArray[np.float64], *, model: LoadedModel
+    ) -> Answer:
+        """Return the answer to a request of these rows, from one model version throughout.
 
         Raises:
-            ApiError: For a body that is not a request for this model, or while there is no model.
+            ApiError: As ``score``.
         """
-        model = self.model()
-        request, rows = read_rows(
-            body, feature_names=model.version.feature_names, max_rows=max_rows
-        )
         scored, prediction_id = self.score(rows, model=model), _new_id()
         content = {
             "predictions": scored.predictions,

@@ -46,6 +46,14 @@ class Probes:
     def router(self) -> APIRouter:
         """Return the endpoints."""
         router = APIRouter(tags=["operations"])
+        # Many a load balancer asks so, and wants no body.
+        for path, endpoint in {
+            "/live": self.get_live,
+            "/health": self.get_health,
+            "/v2/health/live": self.get_v2_live,
+            "/v2/health/ready": self.get_v2_ready,
+        }.items():
+            router.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
         router.add_api_route("/live", self.get_live, summary="Whether the process answers")
         router.add_api_route(
             "/health", self.get_health, summary="Whether a model serves", responses=_UNREADY
@@ -65,6 +73,8 @@ class Probes:
             response_model=V2ModelReady,
             responses={
                 404: {"model": bodies.ErrorBody, "description": "No model of this name"},
+                # Otherwise FastAPI documents a form of its own, which no answer has.
+                422: {"model": bodies.ErrorBody, "description": "The name is not taken"},
                 503: {"model": V2ModelReady},
             },
         )

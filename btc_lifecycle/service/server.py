@@ -1,6 +1,12 @@
-"""The server under the service: uvicorn, with an end to requests that take too long to arrive."""
+"""The server under the service: uvicorn, with an end to clients that send or read too slowly.
+
+`./task serve` starts it. Under uvicorn's own command the app is the same, but heads are unbounded in
+bytes and time, and answers wait for their readers. What is refused here, being no request yet, stands
+in neither access log nor metrics.
+"""
 
 import asyncio
+import os
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -10,6 +16,9 @@ from btc_lifecycle.service.errors import ApiError, error_response
 ARRIVAL_S = 10.0
 """Within which a request must have come whole, from its first byte or the connection's opening."""
 
+READING_S = 10.0
+"""Within which a client must have taken what fills its buffers."""
+
 MOST_HEAD_BYTES = 64 * 1024
 """Beyond which a request line and its headers are read no further; uvicorn would read on."""
 
@@ -18,14 +27,17 @@ GRACE_S = 6
 
 
 class PatientProtocol(HttpToolsProtocol):
-    """uvicorn's protocol of one connection, which hangs up on a request that does not arrive.
+    """uvicorn's protocol of one connection, which hangs up on whoever keeps it waiting.
 
-    By itself it waits without end for headers that come a byte at a time, or not at all.
+    By itself it waits without end for headers that come a byte at a time, or not at all, and for
+    clients that do not take their answers.
     """
 
     _is_arriving = True
     _deadline: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
     _n_head_bytes = 0
+    _has_completed = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Give a first request its time."""
@@ -34,10 +46,12 @@ class PatientProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Give a request that has only begun its time; most come whole, and need no timer."""
+        self._has_completed = False
         super().data_received(data)
         if self._is_arriving:
             self._start_waiting()
-            self._bound_head(len(data))
+            # After the end of a request in the same piece, most of the piece is none of this head.
+            self._bound_head(0 if self._has_completed else len(data))
         elif self._deadline is not None:
             self._stop_waiting()
 
@@ -49,23 +63,40 @@ class PatientProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Note that a request has begun."""
+        self._stop_waiting()
         self._is_arriving = True
         super().on_message_begin()
 
     def on_message_complete(self) -> None:
         """Note that it is there."""
-        self._is_arriving = False
+        self._is_arriving, self._has_completed = False, True
         super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._is_arriving = False
         self._stop_waiting()
+        self._be_read()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Give a client that is slow to read its time."""
+        super().pause_writing()
+        self._unread = self.loop.call_later(READING_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Be content: it reads on."""
+        self._be_read()
+        super().resume_writing()
+
+    def _be_read(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _bound_head(self, n_more_bytes: int) -> None:
         # uvicorn's own mark of a head that is there.
-        if self.scope is not None and "method" in self.scope:
+        if self.scope and self.scope.get("method"):
             return
         self._n_head_bytes += n_more_bytes
         if self._n_head_bytes > MOST_HEAD_BYTES and not self.transport.is_closing():
@@ -82,7 +113,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     def _start_waiting(self) -> None:
         if self._deadline is None:
-            self._deadline = self.loop.call_later(ARRIVAL_S, self.transport.close)
+            self._deadline = self.loop.call_later(ARRIVAL_S, self.transport.abort)
 
     def _stop_waiting(self) -> None:
         self._n_head_bytes = 0
@@ -100,6 +131,8 @@ def options(*, host: str, port: int, workers: int) -> dict[str, Any]:
         "http": PatientProtocol,
         "ws": "none",
         "server_header": False,
+        # uvicorn's own variable: whose word is taken for where a request comes from.
+        "proxy_headers": "FORWARDED_ALLOW_IPS" in os.environ,
         "access_log": False,
         "timeout_graceful_shutdown": GRACE_S,
     }

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import SecretStr, ValidationError
+from pydantic import AfterValidator, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from btc_lifecycle.domain.errors import ConfigurationError
 from btc_lifecycle.settings.sections import BaseUrl, IngestSettings, LifecycleSettings, Section
 
+_KEY = re.compile(r"[\x20-\x7e]+")
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 """The checkout. Defaults are relative to it; relative places in the environment, to the working folder."""
+
+
+def _sendable(key: SecretStr) -> SecretStr:
+    if not _KEY.fullmatch(key.get_secret_value()):
+        raise ValueError("must be of ASCII characters: clients send it in a header")
+    return key
 
 
 class Places(BaseSettings):
@@ -33,7 +43,7 @@ class Places(BaseSettings):
     model_uri: str = "models:/bitcoin-model@production"
     exchange_base_url: BaseUrl = None
     prediction_log_dir: Path | None = None
-    btc_api_key: SecretStr | None = None
+    btc_api_key: Annotated[SecretStr, AfterValidator(_sendable)] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,9 +160,13 @@ def _place(path: Path) -> Path:
 def _problems(error: ValidationError) -> str:
     return "; ".join(
         f"{'.'.join(str(part) for part in problem['loc']) or 'file'}: {_sentence(problem['msg'])}"
-        + ("" if problem["type"] == "missing" else f" (was {_shown(problem['input'])})")
+        + ("" if _is_untold(problem) else f" (was {_shown(problem['input'])})")
         for problem in error.errors(include_url=False)
     )
+
+
+def _is_untold(problem: ErrorDetails) -> bool:
+    return problem["type"] == "missing" or problem["loc"] == ("btc_api_key",)
 
 
 def _sentence(message: str) -> str:

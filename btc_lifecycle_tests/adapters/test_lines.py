@@ -77,6 +77,20 @@ def test_lines_after_the_end_are_dropped_and_those_before_it_are_not() -> None:
     assert (sink.content, lines.dropped) == (b"a\n", 1)
 
 
+def test_a_stream_that_was_closed_costs_its_lines_and_not_the_thread() -> None:
+    def write(content: bytes) -> None:
+        raise ValueError("write to closed file")
+
+    lost: list[int] = []
+    lines = Lines(write, max_bytes=100, on_drop=lost.append)
+    for _ in range(2):
+        lines.append([b"a\n"])
+        assert lines.flush()
+    lines.close()
+    lines.append([b"b\n"])
+    assert (lines.dropped, sum(lost)) == (3, 3)
+
+
 def test_lines_that_could_not_be_made_count_as_dropped() -> None:
     lines = Lines(lambda content: None, max_bytes=100)
     lines.drop(3)

@@ -49,7 +49,7 @@ def make_snapshot(n_candles: int = 3, **changes: object) -> OnlineSnapshot:
         candles=candles,
         source="synthetic",
         market_time=closed + timedelta(seconds=5),
-        written_at=datetime(2031, 7, 1, tzinfo=UTC),
+        read_at=datetime(2031, 7, 1, tzinfo=UTC),
     )
     return replace(snapshot, **changes)  # type: ignore[arg-type]
 
@@ -117,23 +117,23 @@ def test_a_snapshot_is_read_as_it_was_written(store: OnlineStore, tmp_path: Path
 @given(
     features=st.dictionaries(st.text(max_size=5), st.none() | FINITE, max_size=4),
     close=FINITE,
-    written_at=st.datetimes(timezones=st.just(UTC)),
+    read_at=st.datetimes(timezones=st.just(UTC)),
 )
 def test_every_number_and_time_comes_back_to_the_bit(
     tmp_path_factory: pytest.TempPathFactory,
     features: dict[str, float | None],
     close: float,
-    written_at: datetime,
+    read_at: datetime,
 ) -> None:
     candle = replace(make_snapshot().candles[-1], close=close)
-    snapshot = make_snapshot(features=features, candles=(candle,), written_at=written_at)
+    snapshot = make_snapshot(features=features, candles=(candle,), read_at=read_at)
     store = OnlineStore(tmp_path_factory.mktemp("online"))
     store.write(snapshot)
     read = store.read("BTC/USDT")
     assert read is not None
     assert repr(read.features) == repr(features)
     assert repr(read.candles[0].close) == repr(close)
-    assert (read.written_at, read.written_at.tzinfo) == (written_at, UTC)
+    assert (read.read_at, read.read_at.tzinfo) == (read_at, UTC)
 
 
 def test_a_monitoring_summary_is_read_as_it_was_written(store: OnlineStore) -> None:
@@ -168,14 +168,14 @@ def test_what_is_no_market_leads_to_no_file(store: OnlineStore, symbol: str) -> 
 
 def test_the_age_is_the_market_s_at_writing_plus_what_passed_here_since() -> None:
     snapshot = make_snapshot()
-    assert snapshot.age(snapshot.written_at) == timedelta(seconds=5)
-    assert snapshot.age(snapshot.written_at + timedelta(seconds=40)) == timedelta(seconds=45)
-    assert snapshot.market_now(snapshot.written_at + MINUTE) == snapshot.market_time + MINUTE
+    assert snapshot.age(snapshot.read_at) == timedelta(seconds=5)
+    assert snapshot.age(snapshot.read_at + timedelta(seconds=40)) == timedelta(seconds=45)
+    assert snapshot.market_now(snapshot.read_at + MINUTE) == snapshot.market_time + MINUTE
 
 
 def test_a_clock_that_was_put_back_makes_no_snapshot_younger() -> None:
     snapshot = make_snapshot()
-    assert snapshot.age(snapshot.written_at - timedelta(hours=1)) == timedelta(seconds=5)
+    assert snapshot.age(snapshot.read_at - timedelta(hours=1)) == timedelta(seconds=5)
 
 
 def test_a_file_is_parsed_again_only_when_it_changed(store: OnlineStore, tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def test_a_folder_that_cannot_be_written_costs_records_not_requests(tmp_path):
     assert [r["row"] for r in read_prediction_log(blocked)[0]] == [2]
 
 
-def test_half_a_line_of_a_failed_write_spoils_no_later_line(tmp_path, monkeypatch):
+def test_half_a_line_of_a_failed_write_is_taken_back(tmp_path, monkeypatch):
     def write_half(handle: int, content: bytes) -> None:
         monkeypatch.undo()
         os.write(handle, content[: len(content) // 2])
@@ -187,7 +187,21 @@ def test_half_a_line_of_a_failed_write_spoils_no_later_line(tmp_path, monkeypatc
     log.append([record(1)])
     log.close()
     assert log.dropped == 1
-    assert read_prediction_log(tmp_path) == ([record(1)], 1)
+    assert read_prediction_log(tmp_path) == ([record(1)], 0)
+
+
+def test_a_disk_that_stays_full_leaves_one_file_and_not_one_for_each_try(tmp_path, monkeypatch):
+    def fail(handle: int, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    lost: list[int] = []
+    log = PredictionLog(tmp_path, now=lambda: NOW, on_drop=lost.append)
+    monkeypatch.setattr(prediction_log, "_write_whole", fail)
+    for row in range(3):
+        log.append([record(row)])
+        assert log.flush()
+    log.close()
+    assert (log.dropped, sum(lost), len(list(tmp_path.iterdir()))) == (3, 3, 1)
 
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, 2**70])

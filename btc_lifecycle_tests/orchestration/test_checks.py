@@ -65,7 +65,9 @@ FIGURES = IngestionStats(
 def checked(
     store: CandleStore, *, failures: dict[str, LifecycleError] | None = None, **figures: object
 ) -> dict[str, dg.AssetCheckResult]:
-    ingestion = Ingestion(stats=(replace(FIGURES, **figures),), failures=failures or {})
+    ingestion = Ingestion(
+        stats=(replace(FIGURES, **figures),), failures=failures or {}, asked_at=NOW
+    )
     return {result.check_name: result for result in check_candles(store, ingestion)}
 
 

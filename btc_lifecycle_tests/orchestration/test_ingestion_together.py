@@ -51,6 +51,7 @@ from btc_lifecycle_tests.orchestration.fake_exchange import (
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = START + timedelta(days=2, seconds=20)
+ASKED_AT = datetime(2026, 1, 3, 0, 0, 21, tzinfo=UTC)
 BOTH = IngestSettings(symbols=(BTC, ETH), limit=30)
 
 
@@ -161,7 +162,8 @@ class TestStats:
         self, tmp_path: Path
     ):
         path = tmp_path / "feature_store" / "ingestion_stats.json"
-        write_stats(path, Ingestion(stats=(self.figures(BTC), self.figures(ETH)), failures={}))
+        figures = (self.figures(BTC), self.figures(ETH))
+        write_stats(path, Ingestion(stats=figures, failures={}, asked_at=ASKED_AT))
         bitcoin = {
             "symbol": "BTC/USDT",
             "interval": "1m",
@@ -178,12 +180,19 @@ class TestStats:
         }
         ether = {**bitcoin, "symbol": "ETH/USDT"}
         written = json.loads(path.read_bytes())
-        assert written == {**bitcoin, "symbols": [bitcoin, ether], "failures": {}}
+        assert written == {
+            **bitcoin,
+            "asked_at": ASKED_AT.isoformat(),
+            "symbols": [bitcoin, ether],
+            "failures": {},
+        }
 
     def test_it_names_the_symbols_that_failed(self, tmp_path: Path):
         path = tmp_path / "ingestion_stats.json"
         gone = NeighbourUnavailableError("BTC/USDT: no answer", hint="wait")
-        write_stats(path, Ingestion(stats=(self.figures(ETH),), failures={BTC: gone}))
+        write_stats(
+            path, Ingestion(stats=(self.figures(ETH),), failures={BTC: gone}, asked_at=ASKED_AT)
+        )
         written = json.loads(path.read_bytes())
         assert written["symbol"] == "ETH/USDT"
         assert written["failures"] == {"BTC/USDT": "BTC/USDT: no answer; wait"}

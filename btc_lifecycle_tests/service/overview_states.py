@@ -54,7 +54,7 @@ def make_snapshot(
         candles=candles,
         source=source,
         market_time=OPENED + MINUTE + timedelta(seconds=10),
-        written_at=NOW - timedelta(seconds=30),
+        read_at=NOW - timedelta(seconds=30),
     )
 
 
@@ -175,6 +175,7 @@ def overviews(folder: Path) -> dict[str, OverviewBody]:
         "full": make_overview(
             full,
             symbol="BTC/USDT",
+            max_age_seconds=180.0,
             now=NOW,
             prediction=make_latest(),
             model=champion,
@@ -183,6 +184,7 @@ def overviews(folder: Path) -> dict[str, OverviewBody]:
         "fresh": make_overview(
             fresh,
             symbol="BTC/USDT",
+            max_age_seconds=180.0,
             now=NOW,
             prediction=NO_MODEL,
             model=NO_MODEL,
@@ -191,6 +193,7 @@ def overviews(folder: Path) -> dict[str, OverviewBody]:
         "stale": make_overview(
             full,
             symbol="BTC/USDT",
+            max_age_seconds=180.0,
             now=NOW + timedelta(minutes=48),
             prediction=STALE,
             model=champion,
@@ -199,6 +202,7 @@ def overviews(folder: Path) -> dict[str, OverviewBody]:
         "one day": make_overview(
             one_day,
             symbol="BTC/USDT",
+            max_age_seconds=180.0,
             now=NOW,
             prediction=make_latest(0.31, volatility=None),
             model=make_version(2, label_method="barriers"),

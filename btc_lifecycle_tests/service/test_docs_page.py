@@ -31,6 +31,16 @@ def test_its_policy_lets_its_own_script_run_and_no_other(client):
     assert "http" not in policy
 
 
+def test_files_come_whole_and_may_be_kept(client):
+    """A part of one is refused in words and forms of its own."""
+    whole = client.get(f"{FILES_URL}/swagger-ui.css")
+    assert whole.headers["cache-control"] == "max-age=86400"
+    assert whole.headers["x-content-type-options"] == "nosniff"
+    for part in ("bytes=0-9", "bytes=abc", "bytes=99999999-"):
+        answer = client.get(f"{FILES_URL}/swagger-ui.css", headers={"Range": part})
+        assert (answer.status_code, len(answer.content)) == (200, len(whole.content))
+
+
 def test_what_is_not_among_the_files_is_not_found(client):
     for path in ("nothing.js", "../core.py", "%2e%2e/core.py", "", "redoc/../../core.py"):
         answer = client.get(f"{FILES_URL}/{path}")

@@ -104,6 +104,50 @@ def test_a_page_of_another_site_whose_name_leads_here_is_not_answered_without_a_
         assert client.get("/predict", headers={"Host": host}).status_code == 401
 
 
+@pytest.mark.parametrize("passed_on", ["X-Forwarded-For", "Forwarded"])
+@pytest.mark.parametrize("address", ["127.0.0.1", "testclient", "x"])
+def test_whoever_was_passed_on_is_not_this_machine(address, passed_on):
+    """Such a header made its sender a client without address, or of any address that it named."""
+    client = client_of(door(), client=(address, 50_000), base_url="http://localhost")
+    assert client.get("/predict").status_code == 200
+    for said in ("127.0.0.1", "x", "for=127.0.0.1", ""):
+        assert client.get("/predict", headers={passed_on: said}).status_code == 401
+
+
+def test_probes_and_pages_take_nobody_s_place():
+    async def story() -> int:
+        is_over = asyncio.Event()
+
+        async def unread(scope, receive, send):
+            if scope["path"] == "/docs/files/large.js":
+                await is_over.wait()
+            await PlainTextResponse("in")(scope, receive, send)
+
+        app = door(unread, max_concurrent_requests=1)
+        waiting = [asyncio.create_task(status_of(app, "/docs/files/large.js")) for _ in range(3)]
+        await asyncio.sleep(0)
+        status = await status_of(app, "/predict")
+        is_over.set()
+        await asyncio.gather(*waiting)
+        return status
+
+    assert asyncio.run(story()) == 200
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_answer_is_no_fault():
+    async def story() -> None:
+        async def send(message):
+            if message["type"] == "http.response.body":
+                raise RuntimeError("the handler is closed")
+
+        scope = {"type": "http", "method": "GET", "path": "/predict", "headers": []}
+        await door(metrics=metrics)(scope, None, send)
+
+    metrics = Metrics(Nothing())
+    asyncio.run(story())
+    assert 'path="/predict",status="499"} 1.0' in metrics.text().decode()
+
+
 def test_one_request_too_many_at_once_is_told_to_come_again_and_probes_are_answered():
     async def story() -> list[int]:
         is_over = asyncio.Event()
@@ -160,7 +204,9 @@ def test_what_clients_make_up_adds_no_names_to_the_metrics():
     for number in range(5):
         client.request(f"BREW{number}", f"/made/up/{number}")
     client.get("/predict")
+    client.get("/v2/models/bitcoin-model/ready")
     text = metrics.text().decode()
+    assert 'btc_http_requests_total{method="GET",path="/v2/",status="200"} 1.0' in text
     assert 'btc_http_requests_total{method="other",path="other",status="200"} 5.0' in text
     assert 'btc_http_requests_total{method="GET",path="/predict",status="200"} 1.0' in text
     assert "BREW" not in text

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import pytest
 
 from btc_lifecycle.adapters.registry import Registry, RegistryReader
 from btc_lifecycle.service.holder import LiveModel
 from btc_lifecycle_tests.model_builders import (
     ACTOR,
+    FEATURES,
     log_candidate,
     make_booster,
     model_file,
@@ -106,6 +108,28 @@ def test_a_damaged_new_version_leaves_the_last_good_one_serving_until_it_is_mend
     live.refresh()
     assert serves(live, "2", seed=1)
     assert live.problem is None
+
+
+@pytest.mark.parametrize("names", ["log_return_5m,log_return_1m,rsi_14m", "", "rsi_14m"])
+def test_a_tag_changed_under_the_serving_model_changes_nothing_but_what_is_said(registry, names):
+    """Rows by name were scored in the wrong columns, and health said that all was well."""
+    champion = promote_new(registry)
+    live = live_model(registry)
+    mlflow.MlflowClient(registry.tracking_uri, registry.tracking_uri).set_model_version_tag(
+        "bitcoin-model", champion.version, "feature_names", names
+    )
+    live.refresh()
+    assert serves(live, "1", seed=0)
+    assert live.model.version.feature_names == FEATURES
+    assert "the tag feature_names of bitcoin-model version 1 was changed" in live.problem
+
+
+def test_the_newest_versions_are_known_without_asking_for_them_each_time(registry):
+    live = live_model(registry)
+    assert "still being loaded" in live.versions
+    promote_new(registry, seed=0)
+    live.refresh()
+    assert [version.version for version in live.versions] == ["1"]
 
 
 def test_a_removed_alias_leaves_the_last_good_model_serving(registry):

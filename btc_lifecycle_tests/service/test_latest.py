@@ -34,7 +34,7 @@ def snapshot(**changes: object) -> OnlineSnapshot:
         ),
         "source": "synthetic",
         "market_time": CLOSED + timedelta(seconds=2),
-        "written_at": CLOSED + timedelta(seconds=2),
+        "read_at": CLOSED + timedelta(seconds=2),
         **changes,
     }
     return OnlineSnapshot(**told)  # type: ignore[arg-type]
@@ -89,6 +89,31 @@ def test_a_prediction_matures_its_horizon_after_its_candle_closed(
     with TestClient(app) as client:
         app.state.service.live.refresh()
         assert latest(client).json()["matures_at"] == "2026-01-31T12:16:00Z"
+
+
+@pytest.mark.parametrize("said", ["", "0", "-5", "9" * 4999, "99999999999", "1.5", "fifteen"])
+def test_a_horizon_that_is_none_leaves_the_time_out(
+    registry: Registry, mlflow_uri: str, online, tmp_path, monkeypatch, said
+):
+    """Anybody may write to a tag."""
+    monkeypatch.setattr(clock, "now", lambda: CLOSED)
+    promote_new(registry, tags={"horizon_min": said})
+    registry.log_metrics(registry.champion().run_id, {"test_n_rows": float("nan")})
+    online.write(snapshot())
+    app = create_app(service_settings(mlflow_uri, tmp_path))
+    with TestClient(app) as client:
+        app.state.service.live.refresh()
+        assert latest(client).json()["matures_at"] is None
+        overview = client.get("/overview").json()
+        assert (overview["model"]["horizon_min"], overview["model"]["n_test_rows"]) == (None, None)
+        assert overview["prediction"]["matures_at"] is None
+
+
+def test_a_candle_that_was_revised_makes_another_prediction(client, online):
+    online.write(snapshot())
+    before = latest(client).json()["prediction_id"]
+    online.write(snapshot(features=dict(zip(FEATURES, (0.5, -1.0, 0.6), strict=True))))
+    assert latest(client).json()["prediction_id"] != before
 
 
 def test_however_often_it_is_asked_for_it_is_one_prediction(client, online, tmp_path):

@@ -35,7 +35,7 @@ def test_requests_predictions_scores_ages_and_losses_are_told(champion_uri, tmp_
         created = app.state.service.live.model.version.created_at
         monkeypatch.setattr(clock, "now", lambda: max(created, CLOSED) + timedelta(seconds=100))
         written = clock.now() - timedelta(seconds=20)
-        OnlineStore(tmp_path / "online").write(snapshot(written_at=written))
+        OnlineStore(tmp_path / "online").write(snapshot(read_at=written))
         client.post("/predict", json={"features": [[0.4, -1.0, 0.6], [0.0, 0.0, 0.0]]})
         client.post("/predict", json={"features": [1]})
         answer = client.get("/metrics")

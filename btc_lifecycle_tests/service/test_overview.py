@@ -36,6 +36,7 @@ def overview(store: OnlineStore, **changes: object) -> OverviewBody:
         "prediction": make_latest(),
         "model": make_version(),
         "versions": [make_version()],
+        "max_age_seconds": 180.0,
     }
     return make_overview(store, **{**asked, **changes})  # type: ignore[arg-type]
 

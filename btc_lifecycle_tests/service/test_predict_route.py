@@ -135,3 +135,24 @@ def test_what_is_no_probability_is_neither_answered_nor_logged(client, predict, 
     assert (status, content["error"]["code"]) == (503, "bad_model")
     assert "no number from 0 to 1" in content["error"]["message"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_gives_a_request_up_is_not_taken_for_a_slow_client(predict):
+    async def story() -> list[object]:
+        sent: list[object] = []
+
+        async def receive():
+            await asyncio.Event().wait()
+
+        async def send(message):
+            sent.append(message)
+
+        scope = {"type": "http", "headers": JSON}
+        task = asyncio.create_task(predict(body_timeout_s=30.0)(scope, receive, send))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return sent
+
+    assert asyncio.run(story()) == []

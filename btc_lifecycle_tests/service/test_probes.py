@@ -24,6 +24,13 @@ def test_with_a_champion_the_service_and_its_model_are_ready(client):
     assert (answer.status_code, answer.json()) == (200, {"name": "bitcoin-model", "ready": True})
 
 
+@pytest.mark.parametrize("path", ["/", "/live", "/health", "/v2/health/live", "/v2/health/ready"])
+def test_a_balancer_may_ask_without_wanting_a_body(client, without_model, path):
+    assert client.head(path).status_code == 200
+    wanted = 200 if path in {"/", "/live", "/v2/health/live"} else 503
+    assert without_model.head(path).status_code == wanted
+
+
 def test_without_a_champion_only_the_process_lives(without_model):
     assert without_model.get("/v2/health/live").status_code == 200
     answer = without_model.get("/v2/health/ready")

@@ -57,6 +57,21 @@ def test_the_expected_volatility_is_that_of_the_model_on_its_own_features(
     assert [row["probability_up"] for row in answer["predictions"]] == pytest.approx(up)
 
 
+@pytest.mark.parametrize("made_up", [2.0, 1e300, -1e300])
+def test_what_no_market_moves_is_not_expected_and_spoils_no_other_row(
+    client: TestClient, mlflow_uri: str, made_up: float
+):
+    """The model's answer rests on a feature that a client may make up: that was a fault of ours."""
+    promote_volatility(client, mlflow_uri, feature_names=VOLATILITY)
+    rows = [[0.001, made_up, 0.6, 5e-4], ROWS[0]]
+    answer = client.post("/predict", json={"features": rows})
+    assert answer.status_code == 200
+    first, second = answer.json()["predictions"]
+    assert "expected_volatility_60m" in second
+    assert ("expected_volatility_60m" in first) == (made_up < 0)
+    assert client.post("/predict", json={"features": rows[0]}).status_code == 200
+
+
 def test_a_volatility_model_of_features_that_are_not_sent_says_nothing(
     client: TestClient, mlflow_uri: str
 ):

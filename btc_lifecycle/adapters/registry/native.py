@@ -60,18 +60,22 @@ class NativeModel:
             LightGbmError: If LightGBM refuses it, or it predicts more than one number for a row.
         """
         self._library = _opened(library_path)
-        # A table sets up anew what single rows read, and these share one buffer.
-        self._predicting = threading.Lock()
-        self._booster, self._row_config = ctypes.c_void_p(), ctypes.c_void_p()
-        freed = weakref.finalize(self, _free, self._library, self._booster, self._row_config)
+        # A table sets up anew what single rows read: each kind has its own, so that a row, which
+        # takes microseconds, never waits for a table. Single rows share one buffer.
+        self._predicting_row, self._predicting_table = threading.Lock(), threading.Lock()
+        self._booster, self._tables = ctypes.c_void_p(), ctypes.c_void_p()
+        self._row_config = ctypes.c_void_p()
+        boosters = (self._booster, self._tables)
+        freed = weakref.finalize(self, _free, self._library, boosters, self._row_config)
         # At the interpreter's end another thread may still be predicting.
         freed.atexit = False
-        self._call(
-            "BoosterLoadModelFromString",
-            text.encode(),
-            ctypes.byref(ctypes.c_int()),
-            ctypes.byref(self._booster),
-        )
+        for booster in boosters:
+            self._call(
+                "BoosterLoadModelFromString",
+                text.encode(),
+                ctypes.byref(ctypes.c_int()),
+                ctypes.byref(booster),
+            )
         self.n_features = self._told(ctypes.c_int, "BoosterGetNumFeature")
         n_predictions = self._told(
             ctypes.c_int64, "BoosterCalcNumPredict", ctypes.c_int(1), *_NORMAL
@@ -114,7 +118,7 @@ class NativeModel:
         if rows.dtype != row.dtype or not rows.flags.c_contiguous:
             raise ValueError(f"rows of {rows.dtype} are not contiguous rows of float64")
         if len(rows) == 1:
-            with self._predicting:
+            with self._predicting_row:
                 row[:] = rows
                 self._predict_row()
                 return row_prediction.copy()
@@ -124,10 +128,10 @@ class NativeModel:
 
     def predict_into(self, predictions: object, cells: object, *, n_rows: int) -> None:
         """Write a prediction for each of some rows, both where ctypes finds float64 in a row."""
-        with self._predicting:
+        with self._predicting_table:
             self._call(
                 "BoosterPredictForMat",
-                self._booster,
+                self._tables,
                 cells,
                 ctypes.c_int(_FLOAT64),
                 ctypes.c_int32(n_rows),
@@ -214,8 +218,11 @@ def _last_error(library: ctypes.CDLL) -> LightGbmError:
     return LightGbmError(f"LightGBM says: {said.partition(chr(10))[0][:200]}")
 
 
-def _free(library: ctypes.CDLL, booster: ctypes.c_void_p, row_config: ctypes.c_void_p) -> None:
+def _free(
+    library: ctypes.CDLL, boosters: tuple[ctypes.c_void_p, ...], row_config: ctypes.c_void_p
+) -> None:
     if row_config:
         library.LGBM_FastConfigFree(row_config)
-    if booster:
-        library.LGBM_BoosterFree(booster)
+    for booster in boosters:
+        if booster:
+            library.LGBM_BoosterFree(booster)

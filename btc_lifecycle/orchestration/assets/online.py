@@ -59,7 +59,7 @@ def online_features(
     candle_store: dg.ResourceParam[CandleStore],
 ) -> dg.MaterializeResult[None]:
     """Newest features and candles of each symbol, in files that the service answers from."""
-    store, figures = OnlineStore(settings.online_dir), _ingested(settings)
+    store, (figures, asked_at) = OnlineStore(settings.online_dir), _ingested(settings)
     written: dict[str, OnlineSnapshot] = {}
     failures: dict[str, LifecycleError] = {}
     for symbol, candles in _newest_candles(candle_store, figures).items():
@@ -68,7 +68,7 @@ def online_features(
                 candles,
                 source=figures[symbol]["source"],
                 market_time=datetime.fromisoformat(figures[symbol]["fetched_at"]),
-                written_at=clock.now(),
+                read_at=asked_at,
             )
             store.write(snapshot)
             written[symbol] = snapshot
@@ -91,7 +91,7 @@ def online_features(
 
 
 def make_snapshot(
-    candles: pl.DataFrame, *, source: str, market_time: datetime, written_at: datetime
+    candles: pl.DataFrame, *, source: str, market_time: datetime, read_at: datetime
 ) -> OnlineSnapshot:
     """Return a market's snapshot: the row that the features table will hold of its newest candle.
 
@@ -100,7 +100,7 @@ def make_snapshot(
             feature known that can be.
         source: Where they come from.
         market_time: The exchange's time by which it was decided what is closed.
-        written_at: This machine's time.
+        read_at: This machine's time when the exchange told its own.
 
     Raises:
         DataError: As ``compute_features``.
@@ -114,7 +114,7 @@ def make_snapshot(
         candles=tuple(OnlineCandle(**row) for row in shown.iter_rows(named=True)),
         source=source,
         market_time=market_time,
-        written_at=written_at,
+        read_at=read_at,
     )
 
 
@@ -256,13 +256,14 @@ def _bounds(
     return (low, high) if math.isfinite(low) and math.isfinite(high) else (None, None)
 
 
-def _ingested(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Return what the newest ingest says of each symbol that went well, by symbol."""
+def _ingested(settings: Settings) -> tuple[dict[str, dict[str, Any]], datetime]:
+    """Return what the newest ingest says of each symbol that went well, and when it began."""
     path = settings.ingestion_stats_path
     if not path.exists():
         raise NothingToServeError("there are no candles yet", hint="run ./task ingest")
-    rows = json.loads(path.read_text(encoding="utf-8"))["symbols"]
-    return {row["symbol"]: row for row in rows}
+    told = json.loads(path.read_text(encoding="utf-8"))
+    figures = {row["symbol"]: row for row in told["symbols"]}
+    return figures, datetime.fromisoformat(told["asked_at"])
 
 
 def _newest_candles(

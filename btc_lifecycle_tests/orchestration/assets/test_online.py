@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -38,6 +38,7 @@ from btc_lifecycle_tests.orchestration.small_lifecycle import (
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
 
 MINUTE = timedelta(minutes=1)
+ASKED_AT = datetime(2031, 1, 2, 3, 4, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -62,7 +63,8 @@ def hold(life: SmallLifecycle, *candles: pl.DataFrame) -> None:
             }
         )
     path = life.settings.ingestion_stats_path
-    path.write_text(json.dumps({"symbols": figures}), encoding="utf-8")
+    told = {"symbols": figures, "asked_at": ASKED_AT.isoformat()}
+    path.write_text(json.dumps(told), encoding="utf-8")
 
 
 def online(life: SmallLifecycle, symbol: str = "BTC/USDT") -> OnlineSnapshot:
@@ -103,8 +105,18 @@ def test_its_age_is_by_the_exchange_s_clock_that_decided_what_is_closed(
 ) -> None:
     snapshot = online(life)
     assert snapshot.market_time == NOW
-    assert snapshot.age(snapshot.written_at) == timedelta(seconds=20)
+    assert snapshot.age(snapshot.read_at) == timedelta(seconds=20)
     assert snapshot.source == "synthetic"
+
+
+def test_what_the_ingest_took_counts_among_a_candle_s_age(life_of_two: SmallLifecycle) -> None:
+    """Written hours after its ingest asked, it passed for as young as it had been then."""
+    with life_of_two.instance:
+        hold(life_of_two, make_candles(300))
+        life_of_two.run("ingest_job", "online_features")
+    snapshot = online(life_of_two)
+    assert snapshot.read_at == ASKED_AT
+    assert snapshot.age(ASKED_AT + timedelta(hours=2)) == timedelta(hours=2, seconds=20)
 
 
 def test_metadata_say_which_candle_and_what_is_missing(ingested: Metadata) -> None:
@@ -192,9 +204,7 @@ def test_before_the_first_ingest_it_says_what_to_do(life_of_two: SmallLifecycle)
 def test_the_longest_window_is_known_from_as_many_candles_as_are_read() -> None:
     candles = make_candles(WARMUP_MIN + 1)
     for n, is_known in ((WARMUP_MIN + 1, True), (WARMUP_MIN, False)):
-        snapshot = make_snapshot(
-            candles.tail(n), source="synthetic", market_time=NOW, written_at=NOW
-        )
+        snapshot = make_snapshot(candles.tail(n), source="synthetic", market_time=NOW, read_at=NOW)
         assert (None not in snapshot.features.values()) is is_known
 
 
