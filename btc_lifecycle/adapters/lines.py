@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
-_PAUSE_S = 0.05
+_PAUSE_S = 0.2
 """Between two writes: waking the thread for each line would cost the appender more than the line."""
 
 

@@ -26,19 +26,19 @@ from pydantic import (
 
 from btc_lifecycle.adapters.files import write_atomically
 from btc_lifecycle.domain.errors import DataError
-from btc_lifecycle.domain.ingest.candles import INTERVAL
+from btc_lifecycle.domain.ingest.candles import INTERVAL, SYMBOL_PATTERN
 
 MAX_CANDLES = 240
 MAX_OUTCOMES = 200
 
 _MONITORING = "monitoring.json"
-_SYMBOL = re.compile(r"[A-Z0-9]{1,20}/[A-Z0-9]{1,20}")
+_SYMBOL = re.compile(SYMBOL_PATTERN)
 
 # A number that is no number is written as such, so that the check of what is written finds it.
 _STRICT = ConfigDict(strict=True, extra="forbid", ser_json_inf_nan="constants")
 
 _Time = Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))]
-_Symbol = Annotated[str, Field(pattern=f"^{_SYMBOL.pattern}$")]
+_Symbol = Annotated[str, Field(pattern=f"^{SYMBOL_PATTERN}$")]
 _Share = Annotated[FiniteFloat, Field(ge=0.0, le=1.0)]
 _Direction = Literal[1, -1]
 

@@ -26,6 +26,7 @@ from btc_lifecycle.adapters.prediction_log import PredictionLog
 from btc_lifecycle.adapters.registry import (
     RegistryReader,
 )
+from btc_lifecycle.domain.ingest.candles import SYMBOL_PATTERN
 from btc_lifecycle.domain.learn.training import VOLATILITY
 from btc_lifecycle.domain.tables import FEATURE_COLUMNS
 from btc_lifecycle.service import bodies
@@ -63,7 +64,7 @@ _BODY_ERRORS: Responses = {
     413: {"model": bodies.ErrorBody, "description": "The body is too large"},
 }
 Symbol = Annotated[
-    str, Query(pattern=bodies.SYMBOL_PATTERN, description="market", examples=["BTC/USDT"])
+    str, Query(pattern=f"^{SYMBOL_PATTERN}$", description="market", examples=["BTC/USDT"])
 ]
 
 

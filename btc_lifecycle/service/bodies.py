@@ -15,9 +15,10 @@ from pydantic import (
     Tag,
 )
 
+from btc_lifecycle.domain.ingest.candles import SYMBOL_PATTERN
+
 Row = Annotated[list[FiniteFloat], Field(fail_fast=True)]
 NamedRow = dict[str, FiniteFloat]
-SYMBOL_PATTERN = r"^[A-Z0-9]{1,20}/[A-Z0-9]{1,20}$"
 SHAPES = ("row", "rows", "named_rows")
 
 
@@ -58,7 +59,7 @@ class PredictRequest(Body):
             description="one row in the model's order, or rows in that order, or rows by name",
         ),
     ]
-    symbol: Annotated[str, Field(pattern=SYMBOL_PATTERN)] | None = Field(
+    symbol: Annotated[str, Field(pattern=f"^{SYMBOL_PATTERN}$")] | None = Field(
         default=None, description="market that the rows belong to, such as BTC/USDT"
     )
     open_times: (

@@ -85,41 +85,26 @@ class FrontDoor:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        start, status = perf_counter(), 0
+        start = perf_counter()
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         headers: Headers = dict(scope["headers"])
-        request_id = self._request_id(headers)
-
-        async def send_marked(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = _with_headers(message["headers"], request_id=request_id)
-            try:
-                await send(message)
-            except RuntimeError as error:
-                # What uvloop says of a connection that closed under a long answer.
-                raise _ClientLeftError from error
-
+        direct = self._direct.get((scope["method"], path))
+        marked = _Marked(send, request_id=self._request_id(headers), is_direct=direct is not None)
         is_guarded = not (path in OPEN_PATHS or path.startswith(OPEN_FOLDERS))
         self._n_active += is_guarded
         try:
             refusal = self._refusal(scope, headers) if is_guarded else None
-            if refusal is None:
-                answer = self._direct.get((scope["method"], path), self._app)
-            else:
-                answer = error_response(refusal)
-            await answer(scope, receive, send_marked)
+            answer = (direct or self._app) if refusal is None else error_response(refusal)
+            await answer(scope, receive, marked.send)
         except _ClientLeftError:
-            status = _CLIENT_LEFT
+            marked.status = _CLIENT_LEFT
         except Exception:
-            if not status:
-                await error_response(OWN_FAULT)(scope, receive, send_marked)
+            if not marked.status:
+                await error_response(OWN_FAULT)(scope, receive, marked.send)
             raise
         finally:
             self._n_active -= is_guarded
-            seconds = perf_counter() - start
-            self._note(scope, path, request_id, status=status or _CLIENT_LEFT, seconds=seconds)
+            self._note(scope, path, marked, seconds=perf_counter() - start)
 
     def _refusal(self, scope: Scope, headers: Headers) -> ApiError | None:
         """Return why a request to a guarded path is not let in, None if it is."""
@@ -181,9 +166,8 @@ class FrontDoor:
             return given
         return f"{self._prefix}-{next(self._numbers):x}".encode()
 
-    def _note(
-        self, scope: Scope, path: str, request_id: bytes, *, status: int, seconds: float
-    ) -> None:
+    def _note(self, scope: Scope, path: str, marked: "_Marked", *, seconds: float) -> None:
+        status = marked.status or _CLIENT_LEFT
         known = path if path in self._paths else _folder_of(path)
         # Whatever a client makes up is one name more in the metrics for ever.
         method = scope["method"] if scope["method"] in _METHODS else _OTHER
@@ -192,7 +176,7 @@ class FrontDoor:
             client = scope.get("client")
             line = {
                 "time": self._now(),
-                "request_id": request_id.decode(),
+                "request_id": marked.request_id.decode(),
                 "client": client[0] if client else None,
                 "method": method,
                 "path": path[:200].encode(errors="replace").decode(),
@@ -210,12 +194,33 @@ class FrontDoor:
         return f"{self._second_told}.{milliseconds:03d}Z"
 
 
-def _with_headers(
-    headers: list[tuple[bytes, bytes]], *, request_id: bytes
-) -> list[tuple[bytes, bytes]]:
+class _Marked:
+    """Sends an answer on with the headers that every answer has, and keeps its status."""
+
+    __slots__ = ("_is_direct", "_send", "request_id", "status")
+
+    def __init__(self, send: Send, *, request_id: bytes, is_direct: bool) -> None:
+        self._send, self._is_direct = send, is_direct
+        self.request_id, self.status = request_id, 0
+
+    async def send(self, message: Message) -> None:
+        """Send a part of the answer."""
+        if message["type"] == "http.response.start":
+            self.status, headers = message["status"], message["headers"]
+            # A direct application sets none of them itself.
+            added = _HEADERS if self._is_direct else _missing(headers)
+            message["headers"] = [*headers, (b"x-request-id", self.request_id), *added]
+        try:
+            await self._send(message)
+        except RuntimeError as error:
+            # What uvloop says of a connection that closed under a long answer.
+            raise _ClientLeftError from error
+
+
+def _missing(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Return the headers of every answer that this one does not set itself."""
     own = {name for name, _ in headers}
-    missing = [header for header in _HEADERS if header[0] not in own]
-    return [*headers, (b"x-request-id", request_id), *missing]
+    return [header for header in _HEADERS if header[0] not in own]
 
 
 def _folder_of(path: str) -> str:

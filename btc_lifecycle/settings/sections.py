@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from btc_lifecycle.domain.errors import ConfigurationError
+from btc_lifecycle.domain.ingest.candles import SYMBOL_PATTERN
 from btc_lifecycle.domain.learn.evaluation import TradingRule
 from btc_lifecycle.domain.learn.labels import LabelPolicy
 from btc_lifecycle.domain.learn.promotion import PromotionPolicy
@@ -60,7 +61,7 @@ def _features_once(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-SymbolName = Annotated[str, Field(pattern=r"^[A-Z0-9]{1,20}/[A-Z0-9]{1,20}$")]
+SymbolName = Annotated[str, Field(pattern=f"^{SYMBOL_PATTERN}$")]
 TableName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$"), AfterValidator(_candles_table)]
 FeatureName = Annotated[str, AfterValidator(_feature_name)]
 BaseUrl = Annotated[str | None, AfterValidator(_addresses)]

@@ -42,8 +42,8 @@ class _LookUps(Protocol):
 class RegistryReader:
     """What the service needs of the registry, from MLflow's database or its server.
 
-    Nothing is opened before the first call and nothing is kept open after one; threads may share
-    it. Every method raises NeighbourUnavailableError when a store does not answer properly, and
+    Nothing is opened before the first call, and no database is kept open after one; threads may
+    share it. Every method raises NeighbourUnavailableError when a store does not answer properly, and
     ConfigurationError when a URI names none.
     """
 

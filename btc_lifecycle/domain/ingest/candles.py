@@ -14,6 +14,9 @@ from btc_lifecycle.domain.tables import CANDLES
 
 INTERVAL = timedelta(minutes=1)
 
+SYMBOL_PATTERN = r"[A-Z0-9]{1,20}/[A-Z0-9]{1,20}"
+"""A market's name in ccxt's form: what is traded, and what it is paid in."""
+
 PRICES = ("open", "high", "low", "close")
 CARRIED = ("quote_volume", "trades", "taker_buy_base", "taker_buy_quote")
 """What only Binance's klines carry."""
