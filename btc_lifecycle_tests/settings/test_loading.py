@@ -122,6 +122,14 @@ class TestPlaces:
         monkeypatch.setenv(name, "")
         assert load_settings() == before
 
+    @pytest.mark.parametrize("key", ["ключ-секрет", "two\nlines"])
+    def test_a_key_that_no_header_can_hold_is_refused_and_not_told(self, monkeypatch, key):
+        monkeypatch.setenv("BTC_API_KEY", key)
+        with pytest.raises(ConfigurationError, match="btc_api_key: must be of ASCII") as refused:
+            load_settings()
+        assert key not in str(refused.value)
+        assert repr(key) not in str(refused.value)
+
     def test_the_key_is_not_shown_where_settings_are(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv("BTC_API_KEY", "open sesame")
         assert "sesame" not in repr(load_settings())

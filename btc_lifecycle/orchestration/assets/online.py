@@ -259,9 +259,10 @@ def _bounds(
 def _ingested(settings: Settings) -> tuple[dict[str, dict[str, Any]], datetime]:
     """Return what the newest ingest says of each symbol that went well, and when it began."""
     path = settings.ingestion_stats_path
-    if not path.exists():
+    told = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    # An earlier version of the lifecycle left it out.
+    if "asked_at" not in told:
         raise NothingToServeError("there are no candles yet", hint="run ./task ingest")
-    told = json.loads(path.read_text(encoding="utf-8"))
     figures = {row["symbol"]: row for row in told["symbols"]}
     return figures, datetime.fromisoformat(told["asked_at"])
 
