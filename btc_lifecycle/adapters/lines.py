@@ -17,7 +17,7 @@ class Lines:
     """A queue of lines and the thread that hands them to a sink, in order and in batches.
 
     Args:
-        write: Takes the bytes of a batch; what it raises as OSError loses the batch.
+        write: Takes the bytes of a batch; an OSError or a ValueError of its loses the batch.
         max_bytes: Most bytes that may wait.
         on_drop: Told of each number of lines that is lost.
     """

@@ -1,9 +1,6 @@
 """The page at /docs: FastAPI's own, with Swagger UI from this machine, loading nothing from elsewhere."""
 
-import hashlib
 import os
-import re
-from base64 import b64encode
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -15,9 +12,9 @@ from starlette.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
-FILES_URL = "/docs/files"
+from btc_lifecycle.service.page import inline_hashes
 
-_INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
+FILES_URL = "/docs/files"
 
 
 class _Files(StaticFiles):
@@ -59,7 +56,7 @@ async def get_docs(request: Request) -> HTMLResponse:
         swagger_favicon_url=f"{root}{FILES_URL}/favicon.png",
         swagger_ui_parameters={"defaultModelsExpandDepth": -1, "validatorUrl": None},
     )
-    page.headers["Content-Security-Policy"] = _policy(bytes(page.body))
+    page.headers["Content-Security-Policy"] = _policy(bytes(page.body).decode())
     return page
 
 
@@ -72,10 +69,9 @@ def with_examples(
     return openapi
 
 
-def _policy(page: bytes) -> str:
+def _policy(page: str) -> str:
     """Return the policy that lets the page's own script run and Swagger UI style itself."""
-    digests = (hashlib.sha256(script).digest() for script in _INLINE_SCRIPT.findall(page))
-    scripts = " ".join(f"'sha256-{b64encode(digest).decode()}'" for digest in digests)
+    scripts = inline_hashes(page, tag="script")
     return (
         f"default-src 'none'; script-src 'self' {scripts}; style-src 'self' 'unsafe-inline'; "
         "img-src 'self' data:; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'"

@@ -1,7 +1,7 @@
 """What every request passes first: who may come in, and what is noted of each.
 
-One ASGI middleware around all others: it gives the request an id, refuses what may not be answered, sets the headers
-of every answer, and leaves a line in the access log and a mark in the metrics.
+One ASGI middleware around all others: it gives the request an id, refuses what may not be answered,
+sets the headers of every answer, and leaves a line in the access log and a mark in the metrics.
 """
 
 import ipaddress
